@@ -1,1 +1,8 @@
-//! placeholder
+//! What Amazon ECS decides, as pure functions: statuses, placement, the
+//! cluster query language, the rules of task definitions and of `RunTask`.
+//!
+//! Nothing here reads a clock, draws a random number or does I/O. Time, ids
+//! and seeds come in with the call, so equal inputs give equal answers.
+
+pub mod env;
+pub mod id;
