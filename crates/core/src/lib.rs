@@ -6,3 +6,4 @@
 
 pub mod env;
 pub mod id;
+pub mod status;
