@@ -6,4 +6,5 @@
 
 pub mod env;
 pub mod id;
+pub mod query;
 pub mod status;
