@@ -5,6 +5,7 @@
 //! and seeds come in with the call, so equal inputs give equal answers.
 
 pub mod env;
+pub mod filter_pattern;
 pub mod id;
 pub mod query;
 pub mod status;
