@@ -4,14 +4,17 @@
 //! Nothing here reads a clock, a socket or a file. A request becomes a
 //! validated document and then a typed shape; an answer goes the other way.
 
+pub mod acs;
 pub mod blob;
 pub mod ec2;
 pub mod ecs;
 pub mod error;
+pub mod frame;
 pub mod iam;
 pub mod logs;
 pub mod model;
 pub mod sts;
+pub mod tcs;
 pub mod text;
 pub mod timestamp;
 
