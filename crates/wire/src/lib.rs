@@ -13,6 +13,7 @@ pub mod frame;
 pub mod iam;
 pub mod logs;
 pub mod model;
+pub mod sigv4;
 pub mod sts;
 pub mod tcs;
 pub mod text;
