@@ -1,0 +1,57 @@
+//! One process per directory.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{Read, Seek, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use crate::OpenStoreError;
+
+/// Held as long as it lives; the kernel lets go when the process dies.
+#[derive(Debug)]
+pub(crate) struct DirectoryLock {
+    _file: File,
+}
+
+impl DirectoryLock {
+    /// Takes the lock of `directory`, or says who has it.
+    pub(crate) fn take(
+        directory: &Path,
+    ) -> Result<DirectoryLock, OpenStoreError> {
+        let path = directory.join("lock");
+        let failed =
+            |source| OpenStoreError::Directory { path: path.clone(), source };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Only to say it; a file that cannot be read is no reason
+                // for another error.
+                let _ = (&mut file).take(20).read_to_string(&mut holder);
+                let holder = holder.trim();
+                let holder = if holder.is_empty() { "unknown" } else { holder };
+                return Err(OpenStoreError::InUse {
+                    path: directory.to_owned(),
+                    holder: holder.to_owned(),
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        // A full disk must not keep the store from opening for reading.
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        Ok(DirectoryLock { _file: file })
+    }
+}

@@ -1,0 +1,236 @@
+//! The store's handle.
+
+use std::{
+    fs,
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    sync::{Arc, OnceLock},
+    thread::{self, JoinHandle},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::{
+    OpenStoreError, RedbJournal, Snapshot, StoreError, Tables, TransactError,
+    Tx, Watch,
+    commit::{Committer, Message, Shared, job},
+    journal::Journal,
+    lock::DirectoryLock,
+    recover::{self, RawTables},
+    watch::Feed,
+};
+
+/// Limits of a store; the defaults suit one machine.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StoreOptions {
+    /// Transactions that may wait for the committer; further callers wait
+    /// for a place. Some batches' worth keeps the committer busy.
+    pub queue: usize,
+    /// Commits that the watch ring keeps for watches that lag.
+    pub watch_commits: usize,
+    /// Changed rows that the watch ring keeps: a ring of huge commits must
+    /// not hold the whole history in memory.
+    pub watch_changes: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions { queue: 1024, watch_commits: 4096, watch_changes: 16_384 }
+    }
+}
+
+/// Tables in memory with a durable journal. Handles are cheap to clone; the
+/// store closes when the last one is dropped.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    queue: mpsc::Sender<Message>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+    shared: Arc<Shared>,
+    /// Last, so that it is let go when all else is closed.
+    lock: Mutex<Option<DirectoryLock>>,
+}
+
+impl Store {
+    /// Opens a store in `directory`, which is made if it is missing.
+    ///
+    /// Blocks while it reads what is there.
+    pub fn open_dir(
+        directory: &Path,
+        tables: Tables,
+        options: StoreOptions,
+    ) -> Result<Store, OpenStoreError> {
+        let failed = |source| OpenStoreError::Directory {
+            path: directory.to_owned(),
+            source,
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(failed)?;
+        let lock = DirectoryLock::take(directory)?;
+        let journal = RedbJournal::open(&directory.join("journal.redb"))
+            .map_err(OpenStoreError::Journal)?;
+        // The file's name must survive a power cut as its content does.
+        fs::File::open(directory).and_then(|d| d.sync_all()).map_err(failed)?;
+        let store = Store::open(Box::new(journal), tables, options)?;
+        *store.inner.lock.lock() = Some(lock);
+        Ok(store)
+    }
+
+    /// Opens a store on any journal.
+    pub fn open(
+        journal: Box<dyn Journal>,
+        tables: Tables,
+        options: StoreOptions,
+    ) -> Result<Store, OpenStoreError> {
+        let rows = RawTables::new(Arc::new(tables));
+        let recovered = recover::replay(journal.as_ref(), rows, 0)?;
+        let state = recovered.state;
+        let (feed, wake) = Feed::new(
+            state.clone(),
+            options.watch_commits,
+            options.watch_changes,
+        );
+        let feed = Arc::new(feed);
+        let shared = Arc::new(Shared { feed, stopped: OnceLock::new() });
+        let (sender, queue) = mpsc::channel(options.queue.max(1));
+        let committer = Committer {
+            shared: shared.clone(),
+            journal: Arc::from(journal),
+            queue,
+            wake,
+            state,
+            log: recovered.log,
+        };
+        let committer = thread::Builder::new()
+            .name("store-commit".to_owned())
+            .spawn(move || committer.run())
+            .map_err(OpenStoreError::Thread)?;
+        let inner = Inner {
+            queue: sender,
+            committer: Mutex::new(Some(committer)),
+            shared,
+            lock: Mutex::new(None),
+        };
+        Ok(Store { inner: Arc::new(inner) })
+    }
+
+    /// All tables as of the newest durable revision.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { state: self.inner.shared.feed.state.load_full() }
+    }
+
+    /// Runs `closure` on the newest state and answers when what it did is
+    /// durable and visible to new snapshots. If it gives an error, nothing
+    /// has changed.
+    ///
+    /// Waits for a place in the queue. A caller that stops waiting after
+    /// that does not undo the transaction.
+    pub async fn transact<T, E, F>(
+        &self,
+        closure: F,
+    ) -> Result<T, TransactError<E>>
+    where
+        F: FnOnce(&mut Tx) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let (job, answer) = job(closure);
+        if self.inner.queue.send(Message::Transaction(job)).await.is_err() {
+            return Err(self.stopped());
+        }
+        // The committer went away with the job undone.
+        answer.await.unwrap_or_else(|_| Err(self.stopped()))
+    }
+
+    /// [`Store::transact`] for threads outside the async runtime.
+    ///
+    /// # Panics
+    ///
+    /// If called from async code, whose thread it would block.
+    pub fn transact_blocking<T, E, F>(
+        &self,
+        closure: F,
+    ) -> Result<T, TransactError<E>>
+    where
+        F: FnOnce(&mut Tx) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let (job, answer) = job(closure);
+        let message = Message::Transaction(job);
+        if self.inner.queue.blocking_send(message).is_err() {
+            return Err(self.stopped());
+        }
+        answer.blocking_recv().unwrap_or_else(|_| Err(self.stopped()))
+    }
+
+    /// A cursor that sees every commit after the newest snapshot of now.
+    pub fn watch(&self) -> Watch {
+        self.watch_from(&self.snapshot())
+    }
+
+    /// A cursor that sees every commit after `snapshot`.
+    pub fn watch_from(&self, snapshot: &Snapshot) -> Watch {
+        self.inner.shared.feed.watch(snapshot.revision())
+    }
+
+    /// Why the store takes no more writes, if so.
+    pub fn stopped_reason(&self) -> Option<Arc<str>> {
+        self.inner.shared.stopped.get().cloned()
+    }
+
+    /// Finishes what is queued, then takes no more writes and lets go of
+    /// the directory. Snapshots stay readable. Blocks; may be repeated. Not
+    /// for use inside a transaction, which it would wait for.
+    pub fn close(&self) {
+        let Some(committer) = self.inner.committer.lock().take() else {
+            return;
+        };
+        let queue = &self.inner.queue;
+        // The queue may be full, and async code (which may call this at the
+        // end of a program) may not block on it; a thread of its own may.
+        thread::scope(|scope| {
+            scope.spawn(|| queue.blocking_send(Message::Close));
+        });
+        let _ = committer.join();
+        *self.inner.lock.lock() = None;
+    }
+
+    fn stopped<E>(&self) -> TransactError<E> {
+        TransactError::Store(self.inner.shared.stopped().unwrap_or_else(|| {
+            // Between the queue's end and the reason's setting.
+            StoreError::Stopped { reason: "it was closed".into() }
+        }))
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("state", &self.inner.shared.feed.state.load())
+            .field("stopped", &self.inner.shared.stopped.get())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Dropping the sender ends the committer once its queue is empty.
+        let (closed, _) = mpsc::channel(1);
+        drop(std::mem::replace(&mut self.queue, closed));
+        if let Some(committer) = self.committer.get_mut().take()
+            // A closure may have owned the last handle.
+            && committer.thread().id() != thread::current().id()
+        {
+            let _ = committer.join();
+        }
+    }
+}
