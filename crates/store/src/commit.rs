@@ -12,10 +12,11 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    Key, StoreError, TransactError, Tx,
+    JournalError, Key, StoreError, TransactError, Tx,
+    checkpoint::Checkpointer,
+    error::chain,
     frame::{self, FrameWriter},
     journal::Journal,
-    recover::LogSize,
     row::Tables,
     state::State,
     watch::{Commit, Feed},
@@ -107,9 +108,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Ends writing. The first reason stays.
-    pub(crate) fn stop(&self, reason: &str) {
-        let _ = self.stopped.set(reason.into());
+    /// Ends writing because the journal failed; says it loudly, once.
+    pub(crate) fn stop(&self, error: &JournalError) {
+        let reason = chain(error);
+        if self.stopped.set(reason.as_str().into()).is_ok() {
+            tracing::error!(reason, "the store takes no more writes");
+        }
     }
 
     pub(crate) fn stopped(&self) -> Option<StoreError> {
@@ -126,7 +130,8 @@ pub(crate) struct Committer {
     pub(crate) queue: mpsc::Receiver<Message>,
     pub(crate) wake: watch::Sender<u64>,
     pub(crate) state: State,
-    pub(crate) log: LogSize,
+    /// None if the journal needs no cutting by us.
+    pub(crate) checkpointer: Option<Checkpointer>,
 }
 
 impl Committer {
@@ -139,7 +144,10 @@ impl Committer {
                 break;
             }
         }
-        self.shared.stop("it was closed");
+        if let Some(checkpointer) = &mut self.checkpointer {
+            checkpointer.wait();
+        }
+        let _ = self.shared.stopped.set("it was closed".into());
     }
 
     /// Runs one batch that begins with `message`; false ends the thread.
@@ -174,17 +182,15 @@ impl Committer {
         let Batch { state, frame, commits, answers } = batch;
         if !frame.is_empty() {
             let frame = frame.finish();
-            let appended = match self.shared.stopped() {
-                Some(stopped) => Err(stopped),
-                None => self.append(state.revision, &frame),
-            };
-            if let Err(stopped) = appended {
+            if let Err(stopped) = self.append(state.revision, &frame) {
                 for (answer, _) in answers {
                     answer(Err(stopped.clone()));
                 }
                 return false;
             }
-            self.log.add(frame.len());
+            if let Some(checkpointer) = &mut self.checkpointer {
+                checkpointer.appended(frame.len(), &state);
+            }
             self.state = state.clone();
             self.shared.feed.publish(state, commits, &self.wake);
         }
@@ -195,31 +201,15 @@ impl Committer {
     }
 
     fn append(&self, revision: u64, frame: &[u8]) -> Result<(), StoreError> {
-        let Err(error) = self.journal.append(revision, frame) else {
-            return Ok(());
-        };
         // Never retried: after a failed fsync the kernel may have dropped
         // the pages, and a second one that succeeds proves nothing.
-        let reason = chain(&error);
-        tracing::error!(revision, reason, "the store takes no more writes");
-        self.shared.stop(&reason);
-        Err(StoreError::Stopped { reason: reason.into() })
-    }
-}
-
-/// An error with its sources, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
+        if self.shared.stopped.get().is_none()
+            && let Err(error) = self.journal.append(revision, frame)
+        {
+            self.shared.stop(&error);
         }
-        source = error.source();
+        self.shared.stopped().map_or(Ok(()), Err)
     }
-    text
 }
 
 /// Transactions applied but not yet durable.

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use crate::Key;
+use crate::{Key, ReadCheckpointError};
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,17 @@ pub enum OpenStoreError {
         revision: u64,
         /// What is wrong with it.
         source: FrameError,
+    },
+    /// The checkpoints could not be listed.
+    #[error("could not look for checkpoints")]
+    Checkpoints(#[source] io::Error),
+    /// The checkpoint that the log goes on from cannot be used.
+    #[error("could not use the checkpoint of revision {revision}")]
+    Checkpoint {
+        /// Its revision.
+        revision: u64,
+        /// Why.
+        source: ReadCheckpointError,
     },
     /// Revisions are missing between checkpoint and log, or inside the log.
     #[error(
@@ -94,6 +105,14 @@ pub enum OpenStoreError {
         key: Key,
         /// What does not fit.
         source: serde_json::Error,
+    },
+    /// A row's key changed in a migration to one that is taken.
+    #[error("two rows of table {table} have the key {key} after migration")]
+    Collision {
+        /// The row's table.
+        table: &'static str,
+        /// The key both have.
+        key: Key,
     },
     /// The committer thread could not be started.
     #[error("could not start the store's committer thread")]
@@ -234,3 +253,18 @@ impl PartialEq for StoreError {
 }
 
 impl Eq for StoreError {}
+
+/// An error with its sources, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        source = error.source();
+    }
+    text
+}

@@ -60,6 +60,7 @@
 //!   more writes ([`StoreError::Stopped`]); snapshots stay readable, and after
 //!   a restart everything that was acknowledged is there.
 
+mod checkpoint;
 mod commit;
 mod error;
 mod frame;
@@ -74,6 +75,9 @@ mod store;
 mod tx;
 mod watch;
 
+pub use checkpoint::{
+    CheckpointDirectory, Checkpoints, ReadCheckpointError, WriteContent,
+};
 pub use error::{
     FrameError, JournalError, MigrateRowError, OpenStoreError, StoreError,
     TransactError,

@@ -52,7 +52,6 @@ impl State {
         Arc::make_mut(&mut self.tables[table]).delete(kind, key)
     }
 
-    #[expect(dead_code, reason = "for checkpoints, which come next")]
     /// Every row of every table, tables in the order of the schema.
     pub(crate) fn all_rows(
         &self,

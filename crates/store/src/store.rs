@@ -12,12 +12,13 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::{
-    OpenStoreError, RedbJournal, Snapshot, StoreError, Tables, TransactError,
-    Tx, Watch,
+    CheckpointDirectory, Checkpoints, OpenStoreError, RedbJournal, Snapshot,
+    StoreError, Tables, TransactError, Tx, Watch,
+    checkpoint::Checkpointer,
     commit::{Committer, Message, Shared, job},
     journal::Journal,
     lock::DirectoryLock,
-    recover::{self, RawTables},
+    recover::{self, LogSize, Recovered},
     watch::Feed,
 };
 
@@ -33,11 +34,23 @@ pub struct StoreOptions {
     /// Changed rows that the watch ring keeps: a ring of huge commits must
     /// not hold the whole history in memory.
     pub watch_changes: usize,
+    /// Frames in the log after which a checkpoint is made.
+    pub checkpoint_frames: u64,
+    /// Bytes in the log after which a checkpoint is made, or the size of the
+    /// last one if that is more. What is in the log is read on every start:
+    /// 16 MiB take some tens of milliseconds.
+    pub checkpoint_bytes: u64,
 }
 
 impl Default for StoreOptions {
     fn default() -> StoreOptions {
-        StoreOptions { queue: 1024, watch_commits: 4096, watch_changes: 16_384 }
+        StoreOptions {
+            queue: 1024,
+            watch_commits: 4096,
+            watch_changes: 16_384,
+            checkpoint_frames: 20_000,
+            checkpoint_bytes: 16 << 20,
+        }
     }
 }
 
@@ -79,20 +92,42 @@ impl Store {
             .map_err(OpenStoreError::Journal)?;
         // The file's name must survive a power cut as its content does.
         fs::File::open(directory).and_then(|d| d.sync_all()).map_err(failed)?;
-        let store = Store::open(Box::new(journal), tables, options)?;
+        let checkpoints =
+            CheckpointDirectory::open(directory).map_err(failed)?;
+        let checkpoints: Arc<dyn Checkpoints> = Arc::new(checkpoints);
+        let store = Store::open_with_checkpoints(
+            Box::new(journal),
+            Some(checkpoints),
+            tables,
+            options,
+        )?;
         *store.inner.lock.lock() = Some(lock);
         Ok(store)
     }
 
-    /// Opens a store on any journal.
+    /// Opens a store on a journal that is never cut.
     pub fn open(
         journal: Box<dyn Journal>,
         tables: Tables,
         options: StoreOptions,
     ) -> Result<Store, OpenStoreError> {
-        let rows = RawTables::new(Arc::new(tables));
-        let recovered = recover::replay(journal.as_ref(), rows, 0)?;
-        let state = recovered.state;
+        Store::open_with_checkpoints(journal, None, tables, options)
+    }
+
+    /// Opens a store on any journal, which is cut by checkpoints.
+    pub fn open_with_checkpoints(
+        journal: Box<dyn Journal>,
+        checkpoints: Option<Arc<dyn Checkpoints>>,
+        tables: Tables,
+        options: StoreOptions,
+    ) -> Result<Store, OpenStoreError> {
+        let journal: Arc<dyn Journal> = Arc::from(journal);
+        let schema = Arc::new(tables);
+        let Recovered { state, log, checkpoint } = recover::recover(
+            journal.as_ref(),
+            checkpoints.as_deref(),
+            &schema,
+        )?;
         let (feed, wake) = Feed::new(
             state.clone(),
             options.watch_commits,
@@ -100,14 +135,28 @@ impl Store {
         );
         let feed = Arc::new(feed);
         let shared = Arc::new(Shared { feed, stopped: OnceLock::new() });
+        let limit = LogSize {
+            frames: options.checkpoint_frames,
+            bytes: options.checkpoint_bytes,
+        };
+        let checkpointer = checkpoints.map(|checkpoints| {
+            Checkpointer::new(
+                checkpoints,
+                journal.clone(),
+                shared.clone(),
+                limit,
+                log,
+                checkpoint,
+            )
+        });
         let (sender, queue) = mpsc::channel(options.queue.max(1));
         let committer = Committer {
             shared: shared.clone(),
-            journal: Arc::from(journal),
+            journal,
             queue,
             wake,
             state,
-            log: recovered.log,
+            checkpointer,
         };
         let committer = thread::Builder::new()
             .name("store-commit".to_owned())
