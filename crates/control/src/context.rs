@@ -1,0 +1,145 @@
+//! The control plane itself, and what its handlers share.
+
+use std::sync::Arc;
+
+use minato_core::env::{Clock, Ids};
+use minato_store::{Snapshot, Store, StoreError, TransactError, Tx};
+use minato_wire::{ApiError, Timestamp};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::call::{Backend, Call, Caller, Credential, Verified};
+use crate::config::Config;
+use crate::{reconcilers, services};
+
+/// What every handler, reconciler and session works with.
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn Ids>,
+}
+
+impl Context {
+    /// The newest committed state.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.store.snapshot()
+    }
+
+    /// Runs a transaction whose refusal is already an API error.
+    pub(crate) async fn transact<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Tx) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.store
+            .transact(change)
+            .await
+            .map_err(|error: TransactError<ApiError>| error.flatten(unstored))
+    }
+}
+
+/// The store could not keep a change: the caller must not believe it did.
+fn unstored(error: StoreError) -> ApiError {
+    ApiError::new(
+        "ServerException",
+        500,
+        "Service Unavailable. Please try again later.",
+    )
+    .with_internal(error.to_string())
+}
+
+/// Who calls, where and when: the part of a call that handlers read.
+#[derive(Clone, Debug)]
+pub(crate) struct Scope {
+    pub(crate) caller: Caller,
+    pub(crate) account: String,
+    pub(crate) region: String,
+    pub(crate) now: Timestamp,
+}
+
+impl Scope {
+    pub(crate) fn of(call: &Call) -> Scope {
+        Scope {
+            caller: call.caller.clone(),
+            account: call.caller.account.clone(),
+            region: call.region.clone(),
+            now: call.received_at,
+        }
+    }
+}
+
+/// Why a control plane could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenControlError {
+    /// The store refused the first write.
+    #[error("could not prepare the store")]
+    Prepare(#[source] StoreError),
+}
+
+/// The control plane of one Minato.
+#[derive(Clone)]
+pub struct ControlPlane {
+    context: Arc<Context>,
+    stop: CancellationToken,
+    running: TaskTracker,
+}
+
+impl std::fmt::Debug for ControlPlane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ControlPlane").finish_non_exhaustive()
+    }
+}
+
+impl ControlPlane {
+    /// Opens the control plane over a store and starts its reconcilers.
+    ///
+    /// Must be called within a tokio runtime.
+    pub async fn open(
+        config: Config,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
+    ) -> Result<ControlPlane, OpenControlError> {
+        let context = Arc::new(Context { config, store, clock, ids });
+        reconcilers::forget_connections(&context)
+            .await
+            .map_err(OpenControlError::Prepare)?;
+        let control = ControlPlane {
+            context,
+            stop: CancellationToken::new(),
+            running: TaskTracker::new(),
+        };
+        reconcilers::spawn(&control.context, &control.running, &control.stop);
+        Ok(control)
+    }
+
+    /// Stops reconcilers and sessions and waits for them.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        self.running.close();
+        self.running.wait().await;
+    }
+
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    pub(crate) fn running(&self) -> &TaskTracker {
+        &self.running
+    }
+
+    pub(crate) fn stop_token(&self) -> &CancellationToken {
+        &self.stop
+    }
+}
+
+impl Backend for ControlPlane {
+    fn credential(&self, access_key_id: &str) -> Option<Credential> {
+        services::credential(&self.context, access_key_id)
+    }
+
+    async fn call(&self, call: Verified<Call>) -> Result<Value, ApiError> {
+        services::dispatch(&self.context, call.into_inner()).await
+    }
+}

@@ -1,0 +1,52 @@
+//! Forgets what nobody may ask for any more.
+
+use minato_store::{Key, Row};
+use minato_wire::ApiError;
+
+use crate::context::Context;
+use crate::tables::{RunTaskToken, Task};
+
+/// How long a client token is remembered (reference, section 2).
+const TOKEN_LIFE_MS: i64 = 24 * 60 * 60 * 1000;
+/// Rows removed in one transaction, so that none becomes large.
+const BATCH_MAX: usize = 500;
+
+/// Removes stopped tasks and used tokens whose time is over.
+pub(super) async fn pass(cx: &Context) {
+    let now = cx.clock.now();
+    let kept_ms = cx.config.stopped_task_retention_ms;
+    let rows = cx.snapshot();
+    let tasks: Vec<Key> = rows
+        .by_index::<Task>("status", &Key::of(["STOPPED"]))
+        .filter(|row| {
+            let stopped = row.task.stopped_at;
+            stopped.is_none_or(|at| now.millis_since(at) > kept_ms)
+        })
+        .map(|row| row.key())
+        .take(BATCH_MAX)
+        .collect();
+    let tokens: Vec<Key> = rows
+        .scan::<RunTaskToken>(&Key::root())
+        .filter(|row| now.millis_since(row.used_at) > TOKEN_LIFE_MS)
+        .map(|row| row.key())
+        .take(BATCH_MAX)
+        .collect();
+    if tasks.is_empty() && tokens.is_empty() {
+        return;
+    }
+    let removed = cx.transact(move |tx| -> Result<(), ApiError> {
+        for key in tasks {
+            tx.delete::<Task>(&key);
+        }
+        for key in tokens {
+            tx.delete::<RunTaskToken>(&key);
+        }
+        Ok(())
+    });
+    if let Err(error) = removed.await {
+        tracing::warn!(
+            details = error.internal(),
+            "could not remove what has expired",
+        );
+    }
+}

@@ -1,0 +1,56 @@
+//! What moves by itself.
+//!
+//! A reconciler takes no hint about what changed: the watch or a timer wakes
+//! it, it reads the newest snapshot and does what is due; the next pass is the
+//! retry. After a restart there is nothing to remember.
+
+mod expire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use minato_store::{Key, StoreError, TransactError};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::context::Context;
+use crate::tables::Host;
+
+/// How often what has run out is looked for.
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+
+/// Starts every reconciler.
+pub(crate) fn spawn(
+    cx: &Arc<Context>,
+    running: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    running.spawn(run_expire(Arc::clone(cx), stop.clone()));
+}
+
+/// After a restart no session is up, whatever the rows say.
+pub(crate) async fn forget_connections(cx: &Context) -> Result<(), StoreError> {
+    let forgotten = cx.store.transact(|tx| -> Result<(), StoreError> {
+        let connected: Vec<Arc<Host>> = tx
+            .scan::<Host>(&Key::root())
+            .filter(|host| host.is_connected)
+            .collect();
+        for host in connected {
+            tx.put(Host { is_connected: false, ..Host::clone(&host) });
+        }
+        Ok(())
+    });
+    forgotten.await.map_err(|error| match error {
+        TransactError::Refused(error) | TransactError::Store(error) => error,
+    })
+}
+
+async fn run_expire(cx: Arc<Context>, stop: CancellationToken) {
+    let mut timer = tokio::time::interval(EXPIRE_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = timer.tick() => expire::pass(&cx).await,
+        }
+    }
+}

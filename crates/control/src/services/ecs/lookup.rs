@@ -1,0 +1,91 @@
+//! Identifiers as ECS takes them: names, ids and ARNs.
+
+use minato_store::{Key, Snapshot, Tx};
+use minato_wire::ApiError;
+use minato_wire::ecs::error;
+use std::sync::Arc;
+
+use crate::context::Scope;
+use crate::tables::Cluster;
+
+/// What can be read from: a snapshot, or a transaction under way.
+pub(crate) trait Read {
+    /// The row at `key`.
+    fn row<R: minato_store::Row>(&self, key: &Key) -> Option<Arc<R>>;
+}
+
+impl Read for Snapshot {
+    fn row<R: minato_store::Row>(&self, key: &Key) -> Option<Arc<R>> {
+        self.get(key)
+    }
+}
+
+impl Read for Tx {
+    fn row<R: minato_store::Row>(&self, key: &Key) -> Option<Arc<R>> {
+        self.get(key)
+    }
+}
+
+/// The name in a cluster name or ARN; absent or empty means `default`.
+pub(crate) fn cluster_name(given: Option<&str>) -> &str {
+    match given {
+        None | Some("") => "default",
+        Some(given) => match given.split_once(":cluster/") {
+            Some((_, name)) => name,
+            None => given,
+        },
+    }
+}
+
+/// The active cluster that a call means.
+pub(crate) fn cluster(
+    rows: &impl Read,
+    scope: &Scope,
+    given: Option<&str>,
+) -> Result<Arc<Cluster>, ApiError> {
+    let name = cluster_name(given);
+    let key = Cluster::key_of(&scope.account, &scope.region, name);
+    rows.row::<Cluster>(&key)
+        .filter(|cluster| cluster.is_active())
+        .ok_or_else(|| error::cluster_not_found_exception("Cluster not found."))
+}
+
+/// The id in a resource id, a dashed UUID or an ARN: 32 hexadecimal digits.
+pub(crate) fn resource_id(given: &str) -> Option<String> {
+    let last = given.rsplit('/').next().unwrap_or(given);
+    let id: String = last.chars().filter(|letter| *letter != '-').collect();
+    let is_id = id.len() == 32
+        && id.chars().all(|letter| matches!(letter, '0'..='9' | 'a'..='f'));
+    is_id.then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clusters_are_named_or_given_as_arns() {
+        assert_eq!(cluster_name(None), "default");
+        assert_eq!(cluster_name(Some("")), "default");
+        assert_eq!(cluster_name(Some("web")), "web");
+        let arn = "arn:aws:ecs:us-east-1:000000000000:cluster/web";
+        assert_eq!(cluster_name(Some(arn)), "web");
+    }
+
+    #[test]
+    fn ids_come_plain_dashed_or_in_an_arn() {
+        let id = "0123456789abcdef0123456789abcdef";
+        let dashed = "01234567-89ab-cdef-0123-456789abcdef";
+        for given in [
+            id.to_owned(),
+            dashed.to_owned(),
+            format!("arn:aws:ecs:r:a:task/default/{id}"),
+            format!("arn:aws:ecs:r:a:task/{dashed}"),
+        ] {
+            assert_eq!(resource_id(&given).as_deref(), Some(id), "{given}");
+        }
+        for given in ["", "task", "0123", &id.to_uppercase()] {
+            assert_eq!(resource_id(given), None, "{given}");
+        }
+    }
+}

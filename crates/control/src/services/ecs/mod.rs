@@ -1,0 +1,72 @@
+//! Amazon ECS.
+
+pub(crate) mod lookup;
+mod page;
+pub(crate) mod tasks;
+
+use minato_wire::ApiError;
+use minato_wire::ecs::error;
+
+use super::operations;
+use crate::coverage::Support;
+
+/// The error of an operation that Minato does not serve.
+fn unserved(message: String) -> ApiError {
+    error::unsupported_feature_exception(message)
+}
+
+const SERVICES: &str = "services come with the service scheduler";
+const DAEMONS: &str = "daemons come with the service scheduler";
+const EXPRESS: &str = "Express services need load balancers";
+
+operations! {
+    served {
+        "DescribeTasks", Support::Full => tasks::describe_tasks;
+        "ListTasks", Support::Full => tasks::list_tasks;
+        "StopTask", Support::Full => tasks::stop_task;
+        "SubmitAttachmentStateChanges", Support::Full => tasks::submit_attachment_state_changes;
+        "SubmitContainerStateChange", Support::Full => tasks::submit_container_state_change;
+        "SubmitTaskStateChange", Support::Full => tasks::submit_task_state_change;
+    }
+    refused {
+        "ContinueServiceDeployment": SERVICES;
+        "CreateCapacityProvider": "Auto Scaling group providers come with fleets";
+        "CreateDaemon": DAEMONS;
+        "CreateExpressGatewayService": EXPRESS;
+        "CreateService": SERVICES;
+        "CreateTaskSet": SERVICES;
+        "DeleteCapacityProvider": "Auto Scaling group providers come with fleets";
+        "DeleteDaemon": DAEMONS;
+        "DeleteDaemonTaskDefinition": DAEMONS;
+        "DeleteExpressGatewayService": EXPRESS;
+        "DeleteService": SERVICES;
+        "DeleteTaskSet": SERVICES;
+        "DescribeDaemon": DAEMONS;
+        "DescribeDaemonDeployments": DAEMONS;
+        "DescribeDaemonRevisions": DAEMONS;
+        "DescribeDaemonTaskDefinition": DAEMONS;
+        "DescribeExpressGatewayService": EXPRESS;
+        "DescribeServiceDeployments": SERVICES;
+        "DescribeServiceRevisions": SERVICES;
+        "DescribeServices": SERVICES;
+        "DescribeTaskSets": SERVICES;
+        "ExecuteCommand": "the exec channel is not built yet";
+        "GetTaskProtection": SERVICES;
+        "ListDaemonDeployments": DAEMONS;
+        "ListDaemonTaskDefinitions": DAEMONS;
+        "ListDaemons": DAEMONS;
+        "ListServiceDeployments": SERVICES;
+        "ListServices": SERVICES;
+        "ListServicesByNamespace": SERVICES;
+        "RegisterDaemonTaskDefinition": DAEMONS;
+        "StopServiceDeployment": SERVICES;
+        "UpdateCapacityProvider": "Auto Scaling group providers come with fleets";
+        "UpdateContainerAgent": "the agent is part of the binary and is updated with it";
+        "UpdateDaemon": DAEMONS;
+        "UpdateExpressGatewayService": EXPRESS;
+        "UpdateService": SERVICES;
+        "UpdateServicePrimaryTaskSet": SERVICES;
+        "UpdateTaskProtection": SERVICES;
+        "UpdateTaskSet": SERVICES;
+    }
+}

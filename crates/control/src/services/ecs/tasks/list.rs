@@ -1,0 +1,97 @@
+//! ListTasks.
+
+use minato_wire::ApiError;
+use minato_wire::ecs::{
+    DesiredStatus, ListTasksRequest, ListTasksResponse, error,
+};
+
+use super::super::lookup::{self, resource_id};
+use super::super::page::{Page, page};
+use crate::context::{Context, Scope};
+use crate::tables::{Cluster, Task};
+
+pub(crate) async fn list_tasks(
+    cx: &Context,
+    scope: &Scope,
+    input: ListTasksRequest,
+) -> Result<ListTasksResponse, ApiError> {
+    let rows = cx.snapshot();
+    let cluster = lookup::cluster(&rows, scope, input.cluster.as_deref())?;
+    let filter = Filter::of(&input)?;
+    if input.service_name.is_some() || input.daemon_name.is_some() {
+        return Err(error::service_not_found_exception("Service not found."));
+    }
+    let within = Cluster::key_of(&scope.account, &scope.region, &cluster.name);
+    let matching = rows
+        .scan::<Task>(&within)
+        .filter(|row| filter.holds(row))
+        .map(|row| row.arn());
+    let Page { items, next_token } = page(
+        matching,
+        |arn| arn.as_str(),
+        input.max_results,
+        input.next_token.as_deref(),
+        100,
+    )?;
+    Ok(ListTasksResponse { task_arns: Some(items), next_token })
+}
+
+/// What a listed task must be.
+struct Filter {
+    instance: Option<String>,
+    family: Option<String>,
+    started_by: Option<String>,
+    desired: DesiredStatus,
+    launch_type: Option<minato_wire::ecs::LaunchType>,
+}
+
+impl Filter {
+    fn of(input: &ListTasksRequest) -> Result<Filter, ApiError> {
+        let others = input.container_instance.is_some()
+            || input.family.is_some()
+            || input.service_name.is_some()
+            || input.daemon_name.is_some();
+        if input.started_by.is_some() && others {
+            return Err(error::invalid_parameter_exception(
+                "startedBy cannot be combined with other filters.",
+            ));
+        }
+        let instance = match input.container_instance.as_deref() {
+            None => None,
+            Some(given) => Some(resource_id(given).ok_or_else(|| {
+                error::invalid_parameter_exception(format!(
+                    "Invalid identifier: {given}"
+                ))
+            })?),
+        };
+        Ok(Filter {
+            instance,
+            family: input.family.clone(),
+            started_by: input.started_by.clone(),
+            desired: input.desired_status.unwrap_or(DesiredStatus::Running),
+            launch_type: input.launch_type,
+        })
+    }
+
+    fn holds(&self, row: &Task) -> bool {
+        let task = &row.task;
+        let on_instance = self.instance.as_ref().is_none_or(|id| {
+            let arn = task.container_instance_arn.as_deref();
+            arn.is_some_and(|arn| arn.ends_with(id.as_str()))
+        });
+        let of_family =
+            self.family.as_ref().is_none_or(|family| *family == row.family);
+        let started = self
+            .started_by
+            .as_ref()
+            .is_none_or(|by| task.started_by.as_ref() == Some(by));
+        let launched = self
+            .launch_type
+            .is_none_or(|launch| task.launch_type == Some(launch));
+        task.desired_status.as_deref() == Some(self.desired.as_str())
+            && on_instance
+            && of_family
+            && started
+            && launched
+    }
+}

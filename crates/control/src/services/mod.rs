@@ -1,0 +1,127 @@
+//! One folder for each AWS service, one file for each resource in it.
+//!
+//! A service is its `operations!` list: each operation with its handler and
+//! its verdict, or with the reason why it is refused.
+
+pub(crate) mod ecs;
+
+use minato_store::Tables;
+use minato_wire::ApiError;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::call::{Call, Credential};
+use crate::context::{Context, Scope};
+use crate::coverage::{ServiceCoverage, Support};
+
+/// Declares a service: verdicts and dispatch in one list, so that they cannot
+/// disagree. `served` operations name their handler; `refused` ones say why.
+macro_rules! operations {
+    (
+        served { $($name:literal, $support:expr => $handler:path;)* }
+        refused { $($refused:literal: $why:expr;)* }
+    ) => {
+        /// Every operation with its verdict.
+        pub(crate) const COVERAGE: &[(&str, $crate::coverage::Support)] = &[
+            $(($name, $support),)*
+            $(($refused, $crate::coverage::Support::Refused($why)),)*
+        ];
+
+        /// Calls the handler of an operation.
+        pub(crate) async fn dispatch(
+            cx: &$crate::context::Context,
+            scope: &$crate::context::Scope,
+            operation: &str,
+            input: ::serde_json::Value,
+        ) -> Result<::serde_json::Value, ::minato_wire::ApiError> {
+            match operation {
+                $($name => {
+                    let input = $crate::services::typed(input)?;
+                    // Boxed: one future for all handlers would be as large
+                    // as the largest of them.
+                    let output = Box::pin($handler(cx, scope, input)).await?;
+                    $crate::services::answer(&output)
+                })*
+                _ => Err(unserved($crate::services::reason(
+                    COVERAGE, operation,
+                ))),
+            }
+        }
+    };
+}
+pub(crate) use operations;
+
+/// Dispatches a call to its service.
+pub(crate) async fn dispatch(
+    cx: &Context,
+    call: Call,
+) -> Result<Value, ApiError> {
+    let scope = Scope::of(&call);
+    let name = call.operation.name;
+    match call.service.name {
+        "ecs" => ecs::dispatch(cx, &scope, name, call.input).await,
+        other => Err(ApiError::new(
+            "UnknownOperationException",
+            400,
+            format!("Minato does not serve {other}."),
+        )),
+    }
+}
+
+/// The verdicts of all services.
+pub(crate) fn coverage() -> Vec<ServiceCoverage> {
+    vec![ServiceCoverage {
+        service: &minato_wire::ecs::SERVICE,
+        verdicts: ecs::COVERAGE,
+    }]
+}
+
+/// The typed form of a checked input.
+pub(crate) fn typed<T: DeserializeOwned>(input: Value) -> Result<T, ApiError> {
+    // The gateway sends an empty input as null or {}.
+    let input = match input {
+        Value::Null => Value::Object(serde_json::Map::new()),
+        input => input,
+    };
+    serde_json::from_value(input).map_err(|error| {
+        ApiError::new("SerializationException", 400, "The input is malformed.")
+            .with_internal(error.to_string())
+    })
+}
+
+/// The document of a typed output.
+pub(crate) fn answer<T: Serialize>(output: &T) -> Result<Value, ApiError> {
+    serde_json::to_value(output).map_err(|error| {
+        ApiError::new("ServerException", 500, "Service Unavailable.")
+            .with_internal(error.to_string())
+    })
+}
+
+/// Why an operation is not served.
+pub(crate) fn reason(coverage: &[(&str, Support)], operation: &str) -> String {
+    let verdict = coverage.iter().find(|(name, _)| *name == operation);
+    match verdict {
+        Some((name, Support::Refused(why))) => {
+            format!("Minato does not serve {name}: {why}.")
+        }
+        _ => format!("Minato does not know {operation}."),
+    }
+}
+
+/// Adds the tables of the services that keep rows of their own.
+pub(crate) fn tables(tables: Tables) -> Tables {
+    tables
+}
+
+/// The credential of an access key id, whoever issued it.
+pub(crate) fn credential(
+    cx: &Context,
+    access_key_id: &str,
+) -> Option<Credential> {
+    cx.config
+        .credentials
+        .iter()
+        .find(|known| known.caller.access_key_id == access_key_id)
+        .cloned()
+}

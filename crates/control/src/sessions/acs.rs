@@ -1,0 +1,356 @@
+//! An ACS session: tells one agent what its host should run.
+//!
+//! The session keeps no record of its own. It looks at the tasks of its host,
+//! sends what the agent must know, and after a reconnect sends it again: the
+//! agent drops what it knows by the task's ARN (`acs-protocol.md`, 4.4).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use minato_core::status::TaskStatus;
+use minato_store::{Changes, Row};
+use minato_wire::acs::{
+    Heartbeat, Message, Payload, Task as PayloadTask, TaskIdentifier,
+    TaskManifest, TaskStopVerificationAck,
+};
+use minato_wire::ecs;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{AgentHello, Peer, payload};
+use crate::context::Context;
+use crate::tables::{ContainerInstance, Host, Task};
+
+/// Agents give up on a silent session after one to two minutes; the real
+/// service sends a heartbeat about every minute (`acs-protocol.md`, 3).
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(50);
+
+/// What the agent was told of a task in this session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    Run,
+    Stop,
+}
+
+pub(super) struct Session {
+    cx: Arc<Context>,
+    peer: Peer,
+    to_agent: mpsc::Sender<String>,
+    hello: AgentHello,
+    told: BTreeMap<String, Told>,
+}
+
+impl Session {
+    pub(super) fn new(
+        cx: Arc<Context>,
+        peer: Peer,
+        to_agent: mpsc::Sender<String>,
+        hello: AgentHello,
+    ) -> Session {
+        Session { cx, peer, to_agent, hello, told: BTreeMap::new() }
+    }
+
+    pub(super) async fn run(
+        mut self,
+        mut from_agent: mpsc::Receiver<String>,
+        stop: CancellationToken,
+    ) {
+        self.connected(true).await;
+        let mut watch = self.cx.store.watch();
+        // All that is there is looked at once; the watch tells of the rest.
+        let _ = watch.changes();
+        self.send_manifest().await;
+        self.look_at_all().await;
+        let mut beat = tokio::time::interval(HEARTBEAT_EVERY);
+        beat.tick().await; // the first tick is at once
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                changed = watch.changed() => match changed {
+                    Ok(()) => self.look_at(watch.changes()).await,
+                    Err(_) => break,
+                },
+                frame = from_agent.recv() => match frame {
+                    Some(frame) => self.hear(&frame).await,
+                    None => break,
+                },
+                _ = beat.tick() => self.send_heartbeat().await,
+            }
+            if self.to_agent.is_closed() {
+                break;
+            }
+        }
+        self.connected(false).await;
+    }
+
+    /// Notes that the agent is, or is no longer, at the other end.
+    async fn connected(&self, is_connected: bool) {
+        let peer = self.peer.clone();
+        let info = ecs::VersionInfo {
+            agent_version: Some(self.hello.agent_version.clone()),
+            agent_hash: Some(self.hello.agent_hash.clone()),
+            docker_version: Some(self.hello.docker_version.clone()),
+        };
+        let noted = self.cx.transact(move |tx| {
+            if let Some(host) = tx.get::<Host>(&peer.host) {
+                tx.put(Host { is_connected, ..Host::clone(&host) });
+            }
+            if let Some(row) = tx.get::<ContainerInstance>(&peer.instance) {
+                let mut row = ContainerInstance::clone(&row);
+                row.version += 1;
+                row.version_info = Some(info);
+                tx.put(row);
+            }
+            Ok(())
+        });
+        if let Err(error) = noted.await {
+            tracing::error!(
+                instance = self.peer.instance_arn,
+                details = error.internal(),
+                "could not note an agent's connection",
+            );
+        }
+    }
+
+    async fn look_at(&mut self, changes: Changes) {
+        match changes {
+            Changes::Resync(_) => self.look_at_all().await,
+            Changes::Rows(commits) => {
+                let ours: Vec<Arc<Task>> = commits
+                    .iter()
+                    .flat_map(|commit| commit.of::<Task>())
+                    .filter_map(|change| change.after)
+                    .filter(|row| self.is_ours(row))
+                    .collect();
+                // Only the newest state of a task matters.
+                let mut seen = BTreeSet::new();
+                let newest = ours.into_iter().rev();
+                let newest: Vec<_> =
+                    newest.filter(|row| seen.insert(row.id.clone())).collect();
+                for row in newest.into_iter().rev() {
+                    self.tell(&row).await;
+                }
+            }
+        }
+    }
+
+    fn is_ours(&self, row: &Task) -> bool {
+        row.host == self.peer.host_id
+            && row.account == self.peer.account
+            && row.region == self.peer.region
+    }
+
+    async fn look_at_all(&mut self) {
+        for row in self.tasks() {
+            self.tell(&row).await;
+        }
+    }
+
+    fn tasks(&self) -> Vec<Arc<Task>> {
+        let peer = &self.peer;
+        let on_host = Task::on_host(&peer.account, &peer.region, &peer.host_id);
+        self.cx.snapshot().by_index::<Task>("host", &on_host).collect()
+    }
+
+    /// Tells the agent what it does not know yet of a task.
+    async fn tell(&mut self, row: &Task) {
+        let Ok(status) = row.last_status().parse::<TaskStatus>() else {
+            return;
+        };
+        let told = self.told.get(&row.id).copied();
+        if status.is_stopped() {
+            self.told.remove(&row.id);
+            return;
+        }
+        if !status.is_with_agent() {
+            return;
+        }
+        if row.should_run() {
+            if told.is_none() && status == TaskStatus::Pending {
+                self.send_run(row).await;
+            }
+        } else if told != Some(Told::Stop) {
+            self.send_stop(row).await;
+        }
+    }
+
+    async fn send_run(&mut self, row: &Task) {
+        let rows = self.cx.snapshot();
+        match payload::task(&rows, row) {
+            Ok(task) => {
+                self.told.insert(row.id.clone(), Told::Run);
+                self.send_payload(task).await;
+            }
+            Err(error) => self.give_up(row, error.to_string()).await,
+        }
+    }
+
+    async fn send_stop(&mut self, row: &Task) {
+        self.told.insert(row.id.clone(), Told::Stop);
+        self.send_payload(PayloadTask {
+            arn: row.arn(),
+            desired_status: "STOPPED".to_owned(),
+            task_cluster_arn: row.task.cluster_arn.clone(),
+            ..PayloadTask::default()
+        })
+        .await;
+    }
+
+    async fn send_payload(&self, task: PayloadTask) {
+        let message = Message::Payload(Box::new(Payload {
+            message_id: self.message_id(),
+            cluster_arn: self.peer.cluster_arn.clone(),
+            container_instance_arn: self.peer.instance_arn.clone(),
+            tasks: vec![task],
+            generated_at: Some(self.cx.clock.now().as_millis()),
+            seq_num: Some(self.sequence()),
+            timeline: None,
+        }));
+        self.send(&message).await;
+    }
+
+    /// A task that cannot be put into a payload ends: nothing would start it.
+    async fn give_up(&self, row: &Task, why: String) {
+        let key = row.key();
+        let now = self.cx.clock.now();
+        let ended = self.cx.transact(move |tx| {
+            if let Some(found) = tx.get::<Task>(&key) {
+                let mut row = Task::clone(&found);
+                let report = crate::services::ecs::tasks::report::Report {
+                    status: Some("STOPPED".to_owned()),
+                    reason: Some(why),
+                    ..Default::default()
+                };
+                if crate::services::ecs::tasks::report::apply(
+                    &mut row,
+                    report,
+                    |_| true,
+                    now,
+                ) {
+                    tx.put(row);
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = ended.await {
+            tracing::error!(
+                task = row.id,
+                details = error.internal(),
+                "could not end a task that has no payload",
+            );
+        }
+    }
+
+    async fn send_manifest(&self) {
+        let tasks = self
+            .tasks()
+            .iter()
+            .filter(|row| row.should_run())
+            .map(|row| identifier(row.arn(), row.task.cluster_arn.clone()))
+            .collect();
+        let manifest = TaskManifest {
+            message_id: self.message_id(),
+            cluster_arn: Some(self.peer.cluster_arn.clone()),
+            container_instance_arn: Some(self.peer.instance_arn.clone()),
+            tasks,
+            generated_at: Some(self.cx.clock.now().as_millis()),
+            timeline: Some(self.sequence()),
+        };
+        self.send(&Message::TaskManifest(manifest)).await;
+    }
+
+    async fn send_heartbeat(&self) {
+        let beat = Heartbeat {
+            message_id: Some(self.message_id()),
+            healthy: Some(true),
+        };
+        self.send(&Message::Heartbeat(beat)).await;
+    }
+
+    /// Answers what the agent says; acknowledgements need no answer.
+    async fn hear(&mut self, frame: &str) {
+        match Message::decode(frame) {
+            Ok(Message::TaskStopVerification(asked)) => {
+                let should_run: BTreeSet<String> = self
+                    .tasks()
+                    .iter()
+                    .filter(|row| row.should_run())
+                    .map(|row| row.arn())
+                    .collect();
+                let stop_tasks = asked
+                    .stop_candidates
+                    .into_iter()
+                    .filter(|task| !should_run.contains(&task.task_arn))
+                    .map(|task| TaskIdentifier {
+                        desired_status: "STOPPED".to_owned(),
+                        ..task
+                    })
+                    .collect();
+                let ack = TaskStopVerificationAck {
+                    message_id: asked.message_id,
+                    generated_at: Some(self.cx.clock.now().as_millis()),
+                    stop_tasks,
+                };
+                self.send(&Message::TaskStopVerificationAck(ack)).await;
+            }
+            Ok(Message::Nack(nack)) => tracing::warn!(
+                instance = self.peer.instance_arn,
+                reason = nack.reason,
+                "the agent refused a message",
+            ),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(
+                instance = self.peer.instance_arn,
+                %error,
+                "the agent sent a frame that is none",
+            ),
+        }
+    }
+
+    async fn send(&self, message: &Message) {
+        match message.encode() {
+            // A closed channel ends the session's loop by itself.
+            Ok(frame) => drop(self.to_agent.send(frame).await),
+            Err(error) => tracing::error!(
+                message = message.type_name(),
+                %error,
+                "a message has no JSON form",
+            ),
+        }
+    }
+
+    fn message_id(&self) -> String {
+        uuid_text(self.cx.ids.uuid())
+    }
+
+    /// The counter that payloads and manifests share; it grows with every
+    /// commit and survives restarts, which is all the agent asks of it.
+    fn sequence(&self) -> i64 {
+        i64::try_from(self.cx.snapshot().revision()).unwrap_or(i64::MAX)
+    }
+}
+
+fn identifier(
+    task_arn: String,
+    task_cluster_arn: Option<String>,
+) -> TaskIdentifier {
+    TaskIdentifier {
+        task_arn,
+        task_cluster_arn,
+        desired_status: "RUNNING".to_owned(),
+    }
+}
+
+/// A UUID's dashed text form.
+pub(crate) fn uuid_text(uuid: u128) -> String {
+    let hex = format!("{uuid:032x}");
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
+}

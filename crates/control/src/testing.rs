@@ -1,0 +1,90 @@
+//! What the tests of this crate share: a context over a store of its own, a
+//! clock that stands still and ids that count.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use minato_core::env::{Clock, Ids};
+use minato_store::{Store, StoreOptions};
+use minato_wire::Timestamp;
+use tempfile::TempDir;
+
+use crate::call::Caller;
+use crate::config::Config;
+use crate::context::{Context, Scope};
+
+/// The account of every test.
+pub(crate) const ACCOUNT: &str = "000000000000";
+/// The region of every test.
+pub(crate) const REGION: &str = "us-east-1";
+
+/// A clock that moves when it is told to.
+#[derive(Debug)]
+pub(crate) struct TestClock(AtomicI64);
+
+impl TestClock {
+    /// Moves the clock on.
+    pub(crate) fn advance_ms(&self, millis: i64) {
+        self.0.fetch_add(millis, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[derive(Debug, Default)]
+struct TestIds(AtomicU64);
+
+impl Ids for TestIds {
+    fn uuid(&self) -> u128 {
+        let next = self.0.fetch_add(1, Ordering::SeqCst) + 1;
+        u128::from(next) << 64 | u128::from(next)
+    }
+}
+
+/// A control plane's inside, without reconcilers or sessions.
+pub(crate) struct TestBed {
+    /// What handlers take.
+    pub(crate) cx: Arc<Context>,
+    /// Its clock.
+    pub(crate) clock: Arc<TestClock>,
+    /// Keeps the store's directory.
+    _dir: TempDir,
+}
+
+impl TestBed {
+    pub(crate) fn new() -> TestBed {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = crate::tables::tables();
+        let store =
+            Store::open_dir(dir.path(), tables, StoreOptions::default())
+                .unwrap();
+        let start = AtomicI64::new(1_700_000_000_000);
+        let clock = Arc::new(TestClock(start));
+        let cx = Arc::new(Context {
+            config: Config::new(ACCOUNT, REGION),
+            store,
+            clock: Arc::<TestClock>::clone(&clock),
+            ids: Arc::new(TestIds::default()),
+        });
+        TestBed { cx, clock, _dir: dir }
+    }
+
+    /// The scope of a call by the account's root, now.
+    pub(crate) fn scope(&self) -> Scope {
+        Scope {
+            caller: Caller {
+                account: ACCOUNT.to_owned(),
+                arn: format!("arn:aws:iam::{ACCOUNT}:root"),
+                user_id: ACCOUNT.to_owned(),
+                access_key_id: "AKIAMINATOTEST".to_owned(),
+            },
+            account: ACCOUNT.to_owned(),
+            region: REGION.to_owned(),
+            now: self.clock.now(),
+        }
+    }
+}
