@@ -6,3 +6,4 @@
 
 pub mod cgroup;
 pub mod container;
+pub mod network;
