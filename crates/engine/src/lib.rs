@@ -6,4 +6,3 @@
 
 pub mod cgroup;
 pub mod container;
-pub mod network;
