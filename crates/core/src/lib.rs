@@ -7,5 +7,9 @@
 pub mod env;
 pub mod filter_pattern;
 pub mod id;
+pub mod name;
 pub mod query;
+pub mod rule;
 pub mod status;
+pub mod tags;
+pub mod task_definition;
