@@ -79,13 +79,17 @@ fn image(container: &ContainerDefinition) -> Result<(), RuleError> {
             hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())
         })
     });
-    if reference.is_empty()
-        || reference.len() > IMAGE_LENGTH_MAX
-        || reference.contains(char::is_whitespace)
-        || !digest_is_good
-    {
+    let is_good = |b: u8| b.is_ascii_alphanumeric() || b"-_:./#".contains(&b);
+    if !reference.bytes().all(is_good) || reference.is_empty() {
+        return Err(RuleError::client(
+            "Container.image contains invalid characters.",
+        ));
+    }
+    if reference.len() > IMAGE_LENGTH_MAX || !digest_is_good {
         return Err(RuleError::client(format!(
-            "Invalid image reference for container '{}'.",
+            "Container.image of container '{}' must have at most \
+             {IMAGE_LENGTH_MAX} characters and a digest of the form \
+             sha256:HEX.",
             name(container)
         )));
     }

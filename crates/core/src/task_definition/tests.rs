@@ -143,9 +143,9 @@ fn names() {
     bad(app(json!({"name": ""})), "Container.name should not be null");
     bad(app(json!({"name": "a.b"})), "Container.name contains invalid");
     bad(app(json!({"image": null})), "Container.image should not be null");
-    bad(app(json!({"image": "a b"})), "Invalid image reference");
-    bad(app(json!({"image": "a@sha256:12"})), "Invalid image reference");
-    bad(app(json!({"image": "a".repeat(256)})), "Invalid image reference");
+    bad(app(json!({"image": "a b"})), "Container.image contains invalid");
+    bad(app(json!({"image": "a@sha256:12"})), "Container.image of container");
+    bad(app(json!({"image": "a".repeat(256)})), "Container.image of container");
     let digest = format!("a@sha256:{}", "0f".repeat(32));
     good(app(json!({"image": digest})));
     bad(
