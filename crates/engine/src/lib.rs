@@ -1,4 +1,5 @@
-//! Runs containers: cgroups, the overlay root, the shim and its log files.
+//! Runs containers: images, networks, cgroups, the overlay root, the shim and
+//! its log files.
 //!
 //! The engine knows nothing of ECS. The agent hands it finished
 //! specifications and reads facts back: started, exited, log lines, numbers.
@@ -6,3 +7,6 @@
 
 pub mod cgroup;
 pub mod container;
+pub mod image;
+pub mod network;
+mod time;

@@ -1,0 +1,111 @@
+//! Finding and removing what a network made on the host.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::{DoingStep, NetworkStepError};
+use super::firewall::{self, Segment};
+use super::netlink::{Family, Socket};
+use super::open::bridge_names;
+use super::route::{self, Link};
+use super::{NetworkConfig, forwarding, namespace};
+
+/// Where the namespaces of the network `name` are pinned.
+pub(super) fn pin_dir(run_dir: &Path, name: &str) -> PathBuf {
+    run_dir.join("netns").join(name)
+}
+
+/// Where the host's former setting of forwarding is kept.
+pub(super) fn forward_note(run_dir: &Path, name: &str) -> PathBuf {
+    run_dir.join("netns").join(format!("{name}.ip_forward"))
+}
+
+/// Everything of the network `name` that is still on this host, in the
+/// calling thread's namespaces: interfaces, nftables and iptables rules,
+/// pinned namespaces. Empty after a teardown; what could not be looked at is
+/// listed as such.
+pub fn leftovers(name: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut add = |part: Result<Vec<String>, NetworkStepError>| match part {
+        Ok(items) => found.extend(items),
+        Err(error) => found.push(format!("{error}: {}", error.cause())),
+    };
+    add(interfaces(name));
+    add(tables(name));
+    add(pins(name));
+    let (vpc, bridge) = bridge_names(name);
+    let segments = [vpc, bridge].map(|bridge| {
+        let ranges = Vec::new();
+        Segment { bridge, ranges }
+    });
+    add(forwarding::rules_left(&segments));
+    found
+}
+
+/// Removes everything but iptables rules.
+pub(super) fn remove_all(
+    config: &NetworkConfig,
+) -> Result<(), NetworkStepError> {
+    let mut socket =
+        Socket::open(Family::Route).doing("open a route netlink socket")?;
+    for link in links(&mut socket, &config.name)? {
+        route::link_delete(&mut socket, &link.name)
+            .doing(format_args!("delete interface {}", link.name))?;
+    }
+    let mut netfilter =
+        Socket::open(Family::Netfilter).doing("open an nftables socket")?;
+    firewall::table_delete(&mut netfilter, &config.name)
+        .doing("delete the nftables table")?;
+    forwarding::switch_back(config)?;
+    let dir = pin_dir(&config.run_dir, &config.name);
+    let shown = dir.display();
+    let entries = match fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).doing(format_args!("list {shown}")),
+    };
+    for entry in entries {
+        let entry = entry.doing(format_args!("list {shown}"))?;
+        namespace::unpin(&entry.path())?;
+    }
+    fs::remove_dir(&dir).doing(format_args!("remove {shown}"))?;
+    // Shared with other networks of the same run directory, if any.
+    let _ = dir.parent().map(fs::remove_dir);
+    Ok(())
+}
+
+fn links(
+    socket: &mut Socket,
+    name: &str,
+) -> Result<Vec<Link>, NetworkStepError> {
+    let mut links = route::links(socket).doing("list the interfaces")?;
+    let prefix = format!("{name}-");
+    links.retain(|link| link.name.starts_with(&prefix));
+    Ok(links)
+}
+
+fn interfaces(name: &str) -> Result<Vec<String>, NetworkStepError> {
+    let mut socket =
+        Socket::open(Family::Route).doing("open a route netlink socket")?;
+    let links = links(&mut socket, name)?.into_iter();
+    Ok(links.map(|link| format!("interface {}", link.name)).collect())
+}
+
+fn tables(name: &str) -> Result<Vec<String>, NetworkStepError> {
+    let mut socket =
+        Socket::open(Family::Netfilter).doing("open an nftables socket")?;
+    let mut tables =
+        firewall::tables(&mut socket).doing("list the nftables tables")?;
+    tables.retain(|table| *table == firewall::table_name(name));
+    Ok(tables.into_iter().map(|t| format!("nftables table {t}")).collect())
+}
+
+fn pins(name: &str) -> Result<Vec<String>, NetworkStepError> {
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo")
+        .doing("list the mounts")?;
+    let part = format!("/netns/{name}/");
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let pins = points.filter(|point| point.contains(&part));
+    Ok(pins.map(|point| format!("pinned namespace {point}")).collect())
+}

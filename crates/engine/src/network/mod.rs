@@ -1,0 +1,370 @@
+//! Networks for tasks and containers.
+//!
+//! awsvpc gives each task a network namespace with the interface `eth0`; bridge
+//! mode gives each container one, and publishes host ports; `none` gives a
+//! namespace with loopback only; `host` needs nothing from here. Behind the
+//! first two is one Linux bridge each, with the gateways' addresses on the
+//! host's side, and an nftables table (see `firewall`).
+//!
+//! Nothing here depends on Minato being up: the kernel holds all state, and
+//! [`Network::open`] finds it again. Namespaces are pinned as files; who has
+//! which bridge-mode address is written in the interfaces' aliases; published
+//! ports are entries of an nftables map. What Minato holds besides is a bound
+//! socket for each published port, so that other programs find it in use.
+//!
+//! All operations may be repeated, and mend what a killed process left half
+//! done. They run on threads of their own, never on tokio's.
+//!
+//! Refused: rtnetlink's event loop per operation, `nft` and CNI plugins as
+//! programs to install, a userland proxy in the path (docs/adr/0005).
+
+mod address;
+mod attach;
+mod error;
+mod firewall;
+mod forwarding;
+mod leases;
+mod leftovers;
+mod namespace;
+mod netlink;
+mod nft;
+mod open;
+mod ports;
+mod resolv;
+mod route;
+mod sysctl;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+pub use address::{Ipv4Cidr, MacAddress, ParseCidrError, ParseMacError};
+pub use error::{
+    AttachError, NetworkStepError, OpenNetworkError, PublishError,
+    ResolvConfError,
+};
+pub use leftovers::leftovers;
+pub use resolv::{ResolvConf, resolv_conf};
+
+use firewall::Segment;
+use leases::Leases;
+use ports::Ports;
+
+/// The option that changes the ranges of awsvpc tasks, named in errors.
+pub const VPC_CIDR_OPTION: &str = "--vpc-cidr";
+/// The option that changes the range of bridge mode, named in errors.
+pub const BRIDGE_CIDR_OPTION: &str = "--bridge-cidr";
+
+/// What a network is made of.
+#[derive(Clone, Debug)]
+pub struct NetworkConfig {
+    /// Starts the names of all interfaces: one to six lower-case letters and
+    /// digits, unique on the host, the same at every start.
+    pub name: String,
+    /// A directory that does not outlive a reboot; pins are made in it.
+    pub run_dir: PathBuf,
+    /// The subnets that awsvpc tasks live in.
+    pub subnets: Vec<Subnet>,
+    /// The range of bridge mode; `None` takes one that is free on the host.
+    pub bridge_cidr: Option<Ipv4Cidr>,
+    /// First and last port of dynamic host ports; `None` takes the kernel's
+    /// `ip_local_port_range`, as Amazon ECS does.
+    pub dynamic_ports: Option<(u16, u16)>,
+}
+
+/// A subnet of the VPC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    /// Such as `subnet-0a1b2c3d`.
+    pub id: String,
+    /// Its range.
+    pub cidr: Ipv4Cidr,
+    /// The router's address in it, held by the host.
+    pub gateway: Ipv4Addr,
+}
+
+/// The elastic network interface of an awsvpc task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskEni {
+    /// The task.
+    pub task_id: String,
+    /// The interface's hardware address.
+    pub mac: MacAddress,
+    /// The task's address.
+    pub ip: Ipv4Addr,
+    /// The subnet's prefix length.
+    pub prefix_len: u8,
+    /// The subnet's gateway.
+    pub gateway: Ipv4Addr,
+    /// The subnet.
+    pub subnet_id: String,
+}
+
+/// A container's place on the bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeEndpoint {
+    /// The file that pins its network namespace.
+    pub netns: PathBuf,
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// The prefix length of the bridge's range.
+    pub prefix_len: u8,
+    /// The host's address on the bridge.
+    pub gateway: Ipv4Addr,
+    /// Its hardware address.
+    pub mac: MacAddress,
+}
+
+/// A transport protocol whose ports can be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// Which host ports to publish on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostPort {
+    /// Any free ones of the dynamic range.
+    Dynamic,
+    /// This one and those after it.
+    Fixed(u16),
+}
+
+/// A wish to make ports of a bridge endpoint reachable on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// The id given to [`Network::attach_bridge`].
+    pub endpoint: String,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The (first) port in the container.
+    pub container_port: u16,
+    /// How many consecutive ports; 1 unless it is a port range.
+    pub count: u16,
+    /// The (first) port on the host.
+    pub host_port: HostPort,
+}
+
+/// Ports that are reachable on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PublishedPort {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The (first) port on the host.
+    pub host_port: u16,
+    /// The (first) port in the container.
+    pub container_port: u16,
+    /// How many consecutive ports.
+    pub count: u16,
+}
+
+/// How something is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AttachmentKind {
+    /// A task with its own interface in a subnet.
+    Task,
+    /// A container on the bridge.
+    Bridge,
+    /// A namespace with loopback only.
+    None,
+}
+
+/// An attachment found on this host, perhaps of an earlier process.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Attachment {
+    /// How it is attached.
+    pub kind: AttachmentKind,
+    /// The id it was attached with.
+    pub id: String,
+    /// The file that pins its network namespace.
+    pub netns: PathBuf,
+}
+
+/// The networks of one Minato on this host. Clones are the same network;
+/// dropping the last one leaves everything in place, see [`Network::teardown`].
+#[derive(Clone, Debug)]
+pub struct Network {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: NetworkConfig,
+    /// The namespace that [`Network::open`] was called in.
+    host: File,
+    vpc_link: u32,
+    bridge_link: u32,
+    segments: Vec<Segment>,
+    mtu: u32,
+    leases: Mutex<Leases>,
+    ports: Mutex<Ports>,
+    /// Keeps two operations on one id apart, by the id's hash.
+    turns: [Mutex<()>; TURNS],
+}
+
+/// More than the operations that run at once.
+const TURNS: usize = 64;
+
+impl Network {
+    /// Sets the network up in the caller's network namespace, or takes over
+    /// what an earlier process set up.
+    pub async fn open(
+        config: NetworkConfig,
+    ) -> Result<Network, OpenNetworkError> {
+        let inner = namespace::on_thread(|| Inner::open(config)).await?;
+        Ok(Network { inner: Arc::new(inner) })
+    }
+
+    /// Gives a task its namespace and interface; returns the pinned namespace.
+    pub async fn attach_task(
+        &self,
+        eni: &TaskEni,
+    ) -> Result<PathBuf, AttachError> {
+        let eni = eni.clone();
+        self.on_thread(move |inner| inner.attach_task(&eni)).await
+    }
+
+    /// Takes a task's interface and namespace away.
+    pub async fn detach_task(&self, task_id: &str) -> Result<(), AttachError> {
+        self.detach(AttachmentKind::Task, task_id).await
+    }
+
+    /// Gives a container its namespace, address and interface on the bridge.
+    pub async fn attach_bridge(
+        &self,
+        id: &str,
+    ) -> Result<BridgeEndpoint, AttachError> {
+        let id = id.to_owned();
+        self.on_thread(move |inner| inner.attach_bridge(&id)).await
+    }
+
+    /// Takes a container off the bridge and unpublishes its ports.
+    pub async fn detach_bridge(&self, id: &str) -> Result<(), AttachError> {
+        self.detach(AttachmentKind::Bridge, id).await
+    }
+
+    /// Makes a namespace with loopback only; returns its pin.
+    pub async fn attach_none(&self, id: &str) -> Result<PathBuf, AttachError> {
+        let id = id.to_owned();
+        self.on_thread(move |inner| inner.attach_none(&id)).await
+    }
+
+    /// Takes away what [`Network::attach_none`] made.
+    pub async fn detach_none(&self, id: &str) -> Result<(), AttachError> {
+        self.detach(AttachmentKind::None, id).await
+    }
+
+    /// Takes away an attachment of any kind.
+    pub async fn detach(
+        &self,
+        kind: AttachmentKind,
+        id: &str,
+    ) -> Result<(), AttachError> {
+        let id = id.to_owned();
+        self.on_thread(move |inner| inner.detach(kind, &id)).await
+    }
+
+    /// Everything attached, also by an earlier process.
+    pub async fn attachments(
+        &self,
+    ) -> Result<Vec<Attachment>, NetworkStepError> {
+        self.on_thread(|inner| inner.attachments()).await
+    }
+
+    /// Makes ports of a bridge endpoint reachable on all of the host's
+    /// addresses; all of them or none.
+    ///
+    /// Repeating a wish answers with the ports it has already.
+    pub async fn publish(
+        &self,
+        wish: &Publish,
+    ) -> Result<PublishedPort, PublishError> {
+        let wish = wish.clone();
+        self.on_thread(move |inner| inner.publish(&wish)).await
+    }
+
+    /// Unpublishes ports of a bridge endpoint.
+    pub async fn unpublish(
+        &self,
+        endpoint: &str,
+        port: &PublishedPort,
+    ) -> Result<(), NetworkStepError> {
+        let (endpoint, port) = (endpoint.to_owned(), *port);
+        self.on_thread(move |inner| inner.unpublish(&endpoint, &port)).await
+    }
+
+    /// The published ports of a bridge endpoint, one entry for each port.
+    pub fn published(&self, endpoint: &str) -> Vec<PublishedPort> {
+        self.inner.published(endpoint)
+    }
+
+    /// The range of bridge mode.
+    pub fn bridge_cidr(&self) -> Ipv4Cidr {
+        self.inner.leases.lock().range()
+    }
+
+    /// Puts back what others took away: our nftables table (after a
+    /// `nft flush ruleset`), forwarding, and the way past a dockerd that was
+    /// started after us. To be called every now and then; cheap when all is
+    /// well.
+    pub async fn reassert(&self) -> Result<(), NetworkStepError> {
+        self.on_thread(|inner| inner.reassert()).await
+    }
+
+    /// Takes everything away: attachments, ports, bridges, rules.
+    pub async fn teardown(self) -> Result<(), NetworkStepError> {
+        self.on_thread(|inner| inner.teardown()).await
+    }
+
+    async fn on_thread<T, E>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<NetworkStepError> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.inner);
+        let host = error::DoingStep::doing(
+            self.inner.host.try_clone(),
+            "keep hold of the host's network namespace",
+        )?;
+        namespace::on_thread_in(host, move || work(&inner)).await
+    }
+}
+
+impl Protocol {
+    /// The protocol's number in IP headers.
+    fn number(self) -> u8 {
+        match self {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+        }
+    }
+
+    fn of_number(number: u8) -> Option<Protocol> {
+        match number {
+            6 => Some(Protocol::Tcp),
+            17 => Some(Protocol::Udp),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        })
+    }
+}

@@ -1,0 +1,395 @@
+//! nftables requests: tables, chains, maps, and rules as lists of expressions.
+//!
+//! Written by hand because the alternatives are the `nft` program, which users
+//! would have to install, and a binding under the GPL. Registers follow what
+//! `nft --debug=netlink` shows for the same rules, so that `nft list ruleset`
+//! can print ours.
+
+use super::netlink::{NFNL_SUBSYS_NFTABLES, NLM_F_CREATE, Request};
+
+const NFT_MSG_NEWTABLE: u16 = 0;
+const NFT_MSG_GETTABLE: u16 = 1;
+const NFT_MSG_DELTABLE: u16 = 2;
+const NFT_MSG_NEWCHAIN: u16 = 3;
+const NFT_MSG_GETCHAIN: u16 = 4;
+const NFT_MSG_NEWRULE: u16 = 6;
+const NFT_MSG_DELRULE: u16 = 8;
+const NFT_MSG_NEWSET: u16 = 9;
+const NFT_MSG_NEWSETELEM: u16 = 12;
+const NFT_MSG_GETSETELEM: u16 = 13;
+const NFT_MSG_DELSETELEM: u16 = 14;
+
+/// Netfilter's number for IPv4, also the family of our table.
+pub(super) const NFPROTO_IPV4: u8 = 2;
+
+const NFTA_LIST_ELEM: u16 = 1;
+const NFTA_DATA_VALUE: u16 = 1;
+
+/// The first of the registers that hold four bytes each, and the next.
+const REG_A: u32 = 1;
+const REG_B: u32 = 9;
+
+const CT_STATE_NEW: u32 = 1 << 3;
+const CT_STATUS_DST_NAT: u32 = 1 << 5;
+const RTN_LOCAL: u32 = 2;
+
+/// The type codes by which `nft` prints keys and values.
+const TYPE_IPV4_ADDR: u32 = 7;
+const TYPE_INET_PROTO: u32 = 12;
+const TYPE_INET_SERVICE: u32 = 13;
+const TYPE_BITS: u32 = 6;
+
+/// Bytes of `proto . port` and of `address . port`: each part fills a register.
+const MAP_ENTRY_BYTES: u32 = 8;
+/// An entry takes 40 bytes; a netlink attribute holds 64 KiB at most.
+const ENTRIES_PER_REQUEST: usize = 1000;
+
+/// Where in the kernel's packet path a chain runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hook {
+    pub(super) chain: &'static str,
+    pub(super) kind: &'static str,
+    pub(super) number: u32,
+    pub(super) priority: i32,
+}
+
+/// NF_INET_*, the hooks of the packet path.
+pub(super) const HOOK_PREROUTING: u32 = 0;
+pub(super) const HOOK_FORWARD: u32 = 2;
+pub(super) const HOOK_OUTPUT: u32 = 3;
+pub(super) const HOOK_POSTROUTING: u32 = 4;
+
+/// One entry of the map of published ports.
+pub(super) type MapEntry = ([u8; 8], [u8; 8]);
+
+/// Makes a table unless it exists.
+pub(super) fn table_create(table: &str) -> Request {
+    let mut request = request(NFT_MSG_NEWTABLE, NLM_F_CREATE);
+    request.string(1, table).be32(2, 0);
+    request
+}
+
+/// Deletes a table with everything in it.
+pub(super) fn table_delete(table: &str) -> Request {
+    let mut request = request(NFT_MSG_DELTABLE, 0);
+    request.string(1, table);
+    request
+}
+
+/// Asks for all IPv4 tables; their names are attribute 1.
+pub(super) fn tables() -> Request {
+    request(NFT_MSG_GETTABLE, 0)
+}
+
+/// Asks for all chains of IPv4 tables.
+pub(super) fn chains() -> Request {
+    request(NFT_MSG_GETCHAIN, 0)
+}
+
+/// Makes a chain that starts at a hook, unless it exists.
+pub(super) fn chain_create(table: &str, hook: &Hook) -> Request {
+    let mut request = request(NFT_MSG_NEWCHAIN, NLM_F_CREATE);
+    request
+        .string(1, table)
+        .string(3, hook.chain)
+        .nested(4, |h| {
+            h.be32(1, hook.number).attribute(2, &hook.priority.to_be_bytes());
+        })
+        .string(7, hook.kind);
+    request
+}
+
+/// Deletes the rules of a chain.
+pub(super) fn chain_flush(table: &str, chain: &str) -> Request {
+    let mut request = request(NFT_MSG_DELRULE, 0);
+    request.string(1, table).string(2, chain);
+    request
+}
+
+/// Appends a rule to a chain.
+pub(super) fn rule_append(table: &str, chain: &str, rule: &Rule) -> Request {
+    let mut request =
+        request(NFT_MSG_NEWRULE, NLM_F_CREATE | super::netlink::NLM_F_APPEND);
+    request.string(1, table).string(2, chain).nested(4, |list| {
+        for expression in &rule.0 {
+            list.nested(NFTA_LIST_ELEM, |e| expression.write(e));
+        }
+    });
+    request
+}
+
+/// Makes the map of published ports unless it exists.
+pub(super) fn map_create(table: &str, map: &str) -> Request {
+    const NFT_SET_MAP: u32 = 0x8;
+    let key = (TYPE_INET_PROTO << TYPE_BITS) | TYPE_INET_SERVICE;
+    let value = (TYPE_IPV4_ADDR << TYPE_BITS) | TYPE_INET_SERVICE;
+    let mut request = request(NFT_MSG_NEWSET, NLM_F_CREATE);
+    request
+        .string(1, table)
+        .string(2, map)
+        .be32(3, NFT_SET_MAP)
+        .be32(4, key)
+        .be32(5, MAP_ENTRY_BYTES)
+        .be32(6, value)
+        .be32(7, MAP_ENTRY_BYTES)
+        // Names the map within the transaction that makes it.
+        .be32(10, 1);
+    request
+}
+
+/// Adds entries to a map; one that is there with another value is refused.
+pub(super) fn map_add(
+    table: &str,
+    map: &str,
+    entries: &[MapEntry],
+) -> Vec<Request> {
+    map_change(NFT_MSG_NEWSETELEM, NLM_F_CREATE, table, map, entries)
+}
+
+/// Deletes entries from a map; one that is not there is refused.
+pub(super) fn map_remove(
+    table: &str,
+    map: &str,
+    entries: &[MapEntry],
+) -> Vec<Request> {
+    map_change(NFT_MSG_DELSETELEM, 0, table, map, entries)
+}
+
+fn map_change(
+    message: u16,
+    flags: u16,
+    table: &str,
+    map: &str,
+    entries: &[MapEntry],
+) -> Vec<Request> {
+    let chunks = entries.chunks(ENTRIES_PER_REQUEST);
+    chunks
+        .map(|entries| {
+            let mut request = request(message, flags);
+            request.string(1, table).string(2, map).nested(3, |list| {
+                for (key, value) in entries {
+                    list.nested(NFTA_LIST_ELEM, |element| {
+                        element.nested(1, |k| data(k, key));
+                        element.nested(2, |v| data(v, value));
+                    });
+                }
+            });
+            request
+        })
+        .collect()
+}
+
+/// Asks for all entries of a map.
+pub(super) fn map_entries(table: &str, map: &str) -> Request {
+    let mut request = request(NFT_MSG_GETSETELEM, 0);
+    request.string(1, table).string(2, map);
+    request
+}
+
+/// Reads the entries in one answer to [`map_entries`].
+pub(super) fn parse_entries(payload: &[u8], entries: &mut Vec<MapEntry>) {
+    use super::netlink::Attributes;
+    let attributes = Attributes(payload.get(4..).unwrap_or_default());
+    let Some(list) = attributes.value(3) else { return };
+    for (_, element) in Attributes(list) {
+        let part = |kind| {
+            let nested = Attributes(element).value(kind)?;
+            let value = Attributes(nested).value(NFTA_DATA_VALUE)?;
+            value.first_chunk::<8>().copied()
+        };
+        entries.extend(part(1).zip(part(2)));
+    }
+}
+
+fn request(message: u16, flags: u16) -> Request {
+    // struct nfgenmsg
+    let fixed = [NFPROTO_IPV4, 0, 0, 0];
+    Request::new((NFNL_SUBSYS_NFTABLES << 8) | message, flags, &fixed)
+}
+
+/// A rule: matches, then what to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rule(Vec<Expression>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Expression {
+    Meta { key: u32, into: u32 },
+    Payload { base: u32, offset: u32, length: u32, into: u32 },
+    Ct { key: u32 },
+    FibDestinationType,
+    Mask(Vec<u8>),
+    Compare { equal: bool, value: Vec<u8> },
+    LookUp { map: &'static str },
+    DestinationNat,
+    Masquerade,
+    Verdict(u32),
+}
+
+const META_IIFNAME: u32 = 6;
+const META_OIFNAME: u32 = 7;
+const META_L4PROTO: u32 = 16;
+const CT_STATE: u32 = 0;
+const CT_STATUS: u32 = 2;
+const BASE_NETWORK: u32 = 1;
+const BASE_TRANSPORT: u32 = 2;
+const NF_DROP: u32 = 0;
+
+impl Rule {
+    /// Matches what came in through `interface`, or did not.
+    pub(super) fn in_through(self, equal: bool, interface: &str) -> Rule {
+        self.then(Expression::Meta { key: META_IIFNAME, into: REG_A })
+            .then(Expression::Compare { equal, value: name(interface) })
+    }
+
+    /// Matches what leaves through `interface`, or does not.
+    pub(super) fn out_through(self, equal: bool, interface: &str) -> Rule {
+        self.then(Expression::Meta { key: META_OIFNAME, into: REG_A })
+            .then(Expression::Compare { equal, value: name(interface) })
+    }
+
+    /// Matches packets whose source lies in `range`.
+    pub(super) fn source_in(self, range: super::Ipv4Cidr) -> Rule {
+        const SOURCE: u32 = 12;
+        self.in_range(SOURCE, range)
+    }
+
+    /// Matches packets whose destination lies in `range`.
+    pub(super) fn destination_in(self, range: super::Ipv4Cidr) -> Rule {
+        const DESTINATION: u32 = 16;
+        self.in_range(DESTINATION, range)
+    }
+
+    fn in_range(self, offset: u32, range: super::Ipv4Cidr) -> Rule {
+        let base = BASE_NETWORK;
+        let rule =
+            self.then(Expression::Payload { base, offset, length: 4, into: 1 });
+        let prefix = u32::from(range.prefix_len());
+        let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
+        let value = range.network().octets().to_vec();
+        rule.then(Expression::Mask(mask.to_be_bytes().to_vec()))
+            .then(Expression::Compare { equal: true, value })
+    }
+
+    /// Matches the first packet of a connection.
+    pub(super) fn new_connection(self) -> Rule {
+        self.then(Expression::Ct { key: CT_STATE })
+            .then(Expression::Mask(CT_STATE_NEW.to_ne_bytes().to_vec()))
+            .then(Expression::Compare { equal: false, value: vec![0; 4] })
+    }
+
+    /// Matches connections to a published port, or other ones.
+    pub(super) fn published(self, published: bool) -> Rule {
+        self.then(Expression::Ct { key: CT_STATUS })
+            .then(Expression::Mask(CT_STATUS_DST_NAT.to_ne_bytes().to_vec()))
+            .then(Expression::Compare { equal: !published, value: vec![0; 4] })
+    }
+
+    /// Matches packets sent to an address of the host.
+    pub(super) fn for_this_host(self) -> Rule {
+        let value = RTN_LOCAL.to_ne_bytes().to_vec();
+        self.then(Expression::FibDestinationType)
+            .then(Expression::Compare { equal: true, value })
+    }
+
+    /// Sends the connection where `map` says for its protocol and port.
+    pub(super) fn destination_nat(self, map: &'static str) -> Rule {
+        let base = BASE_TRANSPORT;
+        self.then(Expression::Meta { key: META_L4PROTO, into: REG_A })
+            .then(Expression::Payload {
+                base,
+                offset: 2,
+                length: 2,
+                into: REG_B,
+            })
+            .then(Expression::LookUp { map })
+            .then(Expression::DestinationNat)
+    }
+
+    /// Makes the connection come from the host's own address.
+    pub(super) fn masquerade(self) -> Rule {
+        self.then(Expression::Masquerade)
+    }
+
+    /// Drops the packet.
+    pub(super) fn drop(self) -> Rule {
+        self.then(Expression::Verdict(NF_DROP))
+    }
+
+    fn then(mut self, expression: Expression) -> Rule {
+        self.0.push(expression);
+        self
+    }
+}
+
+impl Expression {
+    /// Writes `{name, data}`; the numbers are those of nf_tables.h.
+    fn write(&self, out: &mut Request) {
+        let kind = match self {
+            Expression::Meta { .. } => "meta",
+            Expression::Payload { .. } => "payload",
+            Expression::Ct { .. } => "ct",
+            Expression::FibDestinationType => "fib",
+            Expression::Mask(_) => "bitwise",
+            Expression::Compare { .. } => "cmp",
+            Expression::LookUp { .. } => "lookup",
+            Expression::DestinationNat => "nat",
+            Expression::Masquerade => "masq",
+            Expression::Verdict(_) => "immediate",
+        };
+        out.string(1, kind).nested(2, |data| self.write_data(data));
+    }
+
+    fn write_data(&self, out: &mut Request) {
+        match self {
+            Expression::Meta { key, into } => out.be32(1, *into).be32(2, *key),
+            Expression::Payload { base, offset, length, into } => out
+                .be32(1, *into)
+                .be32(2, *base)
+                .be32(3, *offset)
+                .be32(4, *length),
+            Expression::Ct { key } => out.be32(1, REG_A).be32(2, *key),
+            // Result: address type; of: the destination.
+            Expression::FibDestinationType => {
+                out.be32(1, REG_A).be32(2, 3).be32(3, 2)
+            }
+            Expression::Mask(mask) => {
+                let length = u32::try_from(mask.len()).unwrap_or(0);
+                out.be32(1, REG_A)
+                    .be32(2, REG_A)
+                    .be32(3, length)
+                    .nested(4, |m| data(m, mask))
+                    .nested(5, |xor| data(xor, &vec![0; mask.len()]))
+            }
+            Expression::Compare { equal, value } => out
+                .be32(1, REG_A)
+                .be32(2, u32::from(!equal))
+                .nested(3, |v| data(v, value)),
+            Expression::LookUp { map } => {
+                out.string(1, map).be32(2, REG_A).be32(3, REG_A).be32(4, 1)
+            }
+            // To the address in one register and the port in the next.
+            Expression::DestinationNat => out
+                .be32(1, 1)
+                .be32(2, u32::from(NFPROTO_IPV4))
+                .be32(3, REG_A)
+                .be32(5, REG_B),
+            Expression::Masquerade => out,
+            Expression::Verdict(code) => out.be32(1, 0).nested(2, |value| {
+                value.nested(2, |verdict| {
+                    verdict.be32(1, *code);
+                });
+            }),
+        };
+    }
+}
+
+fn data(out: &mut Request, value: &[u8]) {
+    out.attribute(NFTA_DATA_VALUE, value);
+}
+
+/// An interface name as the kernel compares it: padded to IFNAMSIZ.
+fn name(interface: &str) -> Vec<u8> {
+    let mut bytes = interface.as_bytes().to_vec();
+    bytes.resize(16, 0);
+    bytes
+}

@@ -1,0 +1,344 @@
+//! Setting a network up, and taking it down.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::Ipv4Addr;
+
+use parking_lot::Mutex;
+
+use super::attach::{bridge_gateway, is_host_address, parse_bridge_alias};
+use super::error::{DoingStep, outside};
+use super::firewall::{self, Segment};
+use super::leases::Leases;
+use super::leftovers;
+use super::netlink::{Family, Socket};
+use super::ports::Ports;
+use super::route::{self, Address, Link, Route};
+use super::{
+    BRIDGE_CIDR_OPTION, Inner, Ipv4Cidr, MacAddress, NetworkConfig,
+    NetworkStepError, OpenNetworkError, VPC_CIDR_OPTION, forwarding, namespace,
+    sysctl,
+};
+
+/// The rest of an interface's 15 characters is a dash and a hash.
+const NAME_MAX: usize = 6;
+/// Prefix lengths that leave room for containers and make sense as a network.
+const PREFIX_LENGTHS: std::ops::RangeInclusive<u8> = 8..=29;
+/// The MTU where the host has no default route to take one from.
+const DEFAULT_MTU: u32 = 1500;
+
+/// What the host's network looks like.
+struct Host {
+    links: Vec<Link>,
+    addresses: Vec<Address>,
+    routes: Vec<Route>,
+}
+
+impl Inner {
+    /// Runs in the namespace to set up.
+    pub(super) fn open(
+        config: NetworkConfig,
+    ) -> Result<Inner, OpenNetworkError> {
+        check_config(&config)?;
+        let own = File::open(namespace::OWN_NAMESPACE)
+            .doing("open the host's network namespace")?;
+        let mut socket =
+            Socket::open(Family::Route).doing("open a route netlink socket")?;
+        let host = Host::look(&mut socket)?;
+        let (vpc, bridge) = bridge_names(&config.name);
+        for subnet in &config.subnets {
+            host.check_free(subnet.cidr, &config.name, VPC_CIDR_OPTION)?;
+        }
+        let range = choose_bridge_range(&host, &config, &bridge)?;
+        let pins = leftovers::pin_dir(&config.run_dir, &config.name);
+        fs::create_dir_all(&pins)
+            .doing(format_args!("create {}", pins.display()))?;
+
+        let mtu = host.uplink_mtu();
+        let gateways: Vec<_> = config
+            .subnets
+            .iter()
+            .map(|subnet| (subnet.gateway, subnet.cidr))
+            .collect();
+        let vpc_link = bridge_set_up(&mut socket, &host, &vpc, &gateways, mtu)?;
+        let gateway = [(bridge_gateway(range), range)];
+        let bridge_link =
+            bridge_set_up(&mut socket, &host, &bridge, &gateway, mtu)?;
+        let ranges = config.subnets.iter().map(|s| s.cidr).collect();
+        let segments = vec![
+            Segment { bridge: vpc, ranges },
+            Segment { bridge, ranges: vec![range] },
+        ];
+        forwarding::switch_on(&config)?;
+        let mut netfilter =
+            Socket::open(Family::Netfilter).doing("open an nftables socket")?;
+        firewall::table_set_up(&mut netfilter, &config.name, &segments)
+            .doing("set up the nftables table")?;
+        let published = firewall::ports(&mut netfilter, &config.name)
+            .doing("read the published ports")?;
+        let leases = host.leases(range, bridge_link);
+        let published =
+            drop_orphans(&mut netfilter, &config, published, &leases)?;
+        let ports = Ports::take_over(&published, config.dynamic_ports);
+        let inner = Inner {
+            config,
+            host: own,
+            vpc_link,
+            bridge_link,
+            segments,
+            mtu,
+            leases: Mutex::new(leases),
+            ports: Mutex::new(ports),
+            turns: std::array::from_fn(|_| Mutex::new(())),
+        };
+        // Worth a warning, not a refusal: tasks work but for each other.
+        if let Err(error) = forwarding::pass_other_firewalls(&inner.segments) {
+            let cause = error.cause();
+            tracing::warn!(%error, %cause, "another firewall is in the way");
+        }
+        Ok(inner)
+    }
+
+    pub(super) fn reassert(&self) -> Result<(), NetworkStepError> {
+        let ports = self.ports.lock();
+        let name = &self.config.name;
+        let mut netfilter =
+            Socket::open(Family::Netfilter).doing("open an nftables socket")?;
+        let tables = firewall::tables(&mut netfilter)
+            .doing("list the nftables tables")?;
+        if !tables.contains(&firewall::table_name(name)) {
+            tracing::warn!("nftables rules were removed; putting them back");
+            firewall::table_set_up(&mut netfilter, name, &self.segments)
+                .doing("set up the nftables table")?;
+            firewall::ports_add(&mut netfilter, name, &ports.entries())
+                .doing("forward the published ports")?;
+        }
+        drop(ports);
+        forwarding::switch_on(&self.config)?;
+        forwarding::pass_other_firewalls(&self.segments)
+    }
+
+    pub(super) fn teardown(&self) -> Result<(), NetworkStepError> {
+        for attachment in self.attachments()? {
+            // Ids came from file names that we made, so they are valid.
+            if let Err(error) = self.detach(attachment.kind, &attachment.id) {
+                tracing::warn!(%error, "detaching during teardown failed");
+            }
+        }
+        forwarding::forget_other_firewalls(&self.segments)?;
+        leftovers::remove_all(&self.config)
+    }
+}
+
+fn check_config(config: &NetworkConfig) -> Result<(), OpenNetworkError> {
+    let name = &config.name;
+    let is_fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    if !name.starts_with(|c: char| c.is_ascii_lowercase())
+        || name.len() > NAME_MAX
+        || !name.chars().all(is_fine)
+    {
+        return Err(OpenNetworkError::InvalidName { name: name.clone() });
+    }
+    let invalid =
+        |cidr, reason| Err(OpenNetworkError::InvalidRange { cidr, reason });
+    let ranges = config.subnets.iter().map(|s| s.cidr);
+    let ranges: Vec<_> = ranges.chain(config.bridge_cidr).collect();
+    for (n, cidr) in ranges.iter().copied().enumerate() {
+        if !PREFIX_LENGTHS.contains(&cidr.prefix_len()) {
+            let (low, high) = (PREFIX_LENGTHS.start(), PREFIX_LENGTHS.end());
+            let reason = format!("its prefix is not from {low} to {high} bits");
+            return invalid(cidr, reason);
+        }
+        if let Some(other) = ranges[..n].iter().find(|o| o.overlaps(cidr)) {
+            return invalid(cidr, format!("it overlaps {other}"));
+        }
+    }
+    for subnet in &config.subnets {
+        if !is_host_address(subnet.cidr, subnet.gateway) {
+            let reason = outside(subnet.gateway, subnet.cidr);
+            return invalid(subnet.cidr, format!("its gateway {reason}"));
+        }
+    }
+    Ok(())
+}
+
+/// The names of the VPC's bridge and of bridge mode's.
+pub(super) fn bridge_names(name: &str) -> (String, String) {
+    (format!("{name}-vpc"), format!("{name}-br"))
+}
+
+impl Host {
+    fn look(socket: &mut Socket) -> Result<Host, NetworkStepError> {
+        Ok(Host {
+            links: route::links(socket).doing("list the interfaces")?,
+            addresses: route::addresses(socket).doing("list the addresses")?,
+            routes: route::routes(socket).doing("list the routes")?,
+        })
+    }
+
+    fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+
+    /// The first route of others that overlaps `cidr`, and its interface.
+    fn conflict(
+        &self,
+        cidr: Ipv4Cidr,
+        name: &str,
+    ) -> Option<(Ipv4Cidr, String)> {
+        let (vpc, bridge) = bridge_names(name);
+        self.routes.iter().find_map(|route| {
+            let link = self.links.iter().find(|l| Some(l.index) == route.link);
+            let via = link.map_or("a gateway", |link| &link.name);
+            let is_default = route.destination.prefix_len() == 0;
+            let is_ours = via == vpc || via == bridge;
+            (!is_default && !is_ours && route.destination.overlaps(cidr))
+                .then(|| (route.destination, via.to_owned()))
+        })
+    }
+
+    fn check_free(
+        &self,
+        cidr: Ipv4Cidr,
+        name: &str,
+        option: &'static str,
+    ) -> Result<(), OpenNetworkError> {
+        match self.conflict(cidr, name) {
+            Some((route, interface)) => Err(OpenNetworkError::RouteConflict {
+                cidr,
+                route,
+                interface,
+                option,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The largest packet that leaves the host in one piece.
+    fn uplink_mtu(&self) -> u32 {
+        let is_default = |r: &&Route| r.destination.prefix_len() == 0;
+        let link = self.routes.iter().find(is_default).and_then(|r| r.link);
+        let link = self.links.iter().find(|l| Some(l.index) == link);
+        link.map_or(DEFAULT_MTU, |link| link.mtu)
+    }
+
+    /// The addresses that bridge-mode containers of an earlier process have.
+    fn leases(&self, range: Ipv4Cidr, bridge: u32) -> Leases {
+        let mut leases = Leases::new(range);
+        let ports = self.links.iter().filter(|l| l.master == Some(bridge));
+        for alias in ports.filter_map(|port| port.alias.as_deref()) {
+            if let Some((id, address)) = parse_bridge_alias(alias) {
+                leases.restore(id, address);
+            }
+        }
+        leases
+    }
+}
+
+/// The configured range, the one the bridge has, or the first free one.
+fn choose_bridge_range(
+    host: &Host,
+    config: &NetworkConfig,
+    bridge: &str,
+) -> Result<Ipv4Cidr, OpenNetworkError> {
+    let option = BRIDGE_CIDR_OPTION;
+    if let Some(range) = config.bridge_cidr {
+        host.check_free(range, &config.name, option)?;
+        return Ok(range);
+    }
+    let in_vpc = |range: Ipv4Cidr| {
+        config.subnets.iter().any(|subnet| subnet.cidr.overlaps(range))
+    };
+    let is_free = |range: &Ipv4Cidr| {
+        !in_vpc(*range) && host.conflict(*range, &config.name).is_none()
+    };
+    let link = host.link(bridge).map(|link| link.index);
+    let current = host.addresses.iter().find(|a| Some(a.link) == link);
+    current
+        .and_then(|a| Ipv4Cidr::new(a.address, a.prefix_len))
+        .into_iter()
+        .chain(candidates())
+        .find(is_free)
+        .ok_or(OpenNetworkError::NoFreeRange { option })
+}
+
+/// Docker's default pools: 172.17/16 to 172.30/16, then 192.168 by twenties.
+fn candidates() -> impl Iterator<Item = Ipv4Cidr> {
+    let large = (17..=30).map(|n| (Ipv4Addr::new(172, n, 0, 0), 16));
+    let small =
+        (0..=15).rev().map(|n| (Ipv4Addr::new(192, 168, n * 16, 0), 20));
+    large.chain(small).filter_map(|(a, prefix)| Ipv4Cidr::new(a, prefix))
+}
+
+/// Makes a bridge hold exactly `gateways`; returns its index.
+fn bridge_set_up(
+    socket: &mut Socket,
+    host: &Host,
+    name: &str,
+    gateways: &[(Ipv4Addr, Ipv4Cidr)],
+    mtu: u32,
+) -> Result<u32, NetworkStepError> {
+    if host.link(name).is_none() {
+        // A fixed address: a bridge without one changes it with its ports.
+        let [.., a, b, c, d] = name_bytes(name);
+        let mac = MacAddress([0x02, 0x6d, a, b, c, d]);
+        route::bridge_create(socket, name, mac, mtu)
+            .doing(format_args!("make bridge {name}"))?;
+    }
+    // Tasks must not configure the host by router advertisements
+    // (CVE-2020-13401); 127.0.0.1 must lead to published ports.
+    sysctl::set_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+    sysctl::set(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
+    let link = route::link(socket, name)
+        .doing(format_args!("look for bridge {name}"))?;
+    let Some(link) = link else {
+        let gone = io::Error::other("it vanished");
+        return Err(NetworkStepError::new(format!("make {name}"), gone));
+    };
+    if !link.is_up {
+        route::link_up(socket, link.index)
+            .doing(format_args!("bring bridge {name} up"))?;
+    }
+    let wanted: Vec<_> = gateways
+        .iter()
+        .map(|(address, cidr)| Address {
+            link: link.index,
+            address: *address,
+            prefix_len: cidr.prefix_len(),
+        })
+        .collect();
+    let present = host.addresses.iter().filter(|a| a.link == link.index);
+    for stale in present.filter(|address| !wanted.contains(address)) {
+        route::address_delete(socket, stale)
+            .doing(format_args!("take {} off {name}", stale.address))?;
+    }
+    for address in &wanted {
+        route::address_add(socket, address)
+            .doing(format_args!("give {name} address {}", address.address))?;
+    }
+    Ok(link.index)
+}
+
+fn name_bytes(name: &str) -> [u8; 4] {
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    hash.to_be_bytes()
+}
+
+/// Drops published ports whose container has gone.
+fn drop_orphans(
+    netfilter: &mut Socket,
+    config: &NetworkConfig,
+    published: Vec<firewall::PortEntry>,
+    leases: &Leases,
+) -> Result<Vec<firewall::PortEntry>, NetworkStepError> {
+    let (kept, orphans): (Vec<_>, Vec<_>) = published
+        .into_iter()
+        .partition(|port| leases.is_taken(*port.target.ip()));
+    if !orphans.is_empty() {
+        firewall::ports_remove(netfilter, &config.name, &orphans)
+            .doing("drop published ports of containers that are gone")?;
+    }
+    Ok(kept)
+}
