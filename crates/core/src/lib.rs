@@ -8,6 +8,7 @@ pub mod env;
 pub mod filter_pattern;
 pub mod id;
 pub mod name;
+pub mod overrides;
 pub mod query;
 pub mod rule;
 pub mod status;

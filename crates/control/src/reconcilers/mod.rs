@@ -5,6 +5,7 @@
 //! retry. After a restart there is nothing to remember.
 
 mod expire;
+mod provision;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +15,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
-use crate::tables::Host;
+use crate::tables::{Host, Task};
 
 /// How often what has run out is looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+
+/// The wait after a pass that could not store its decision.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Starts every reconciler.
 pub(crate) fn spawn(
@@ -25,6 +29,7 @@ pub(crate) fn spawn(
     running: &TaskTracker,
     stop: &CancellationToken,
 ) {
+    running.spawn(run_provision(Arc::clone(cx), stop.clone()));
     running.spawn(run_expire(Arc::clone(cx), stop.clone()));
 }
 
@@ -43,6 +48,29 @@ pub(crate) async fn forget_connections(cx: &Context) -> Result<(), StoreError> {
     forgotten.await.map_err(|error| match error {
         TransactError::Refused(error) | TransactError::Store(error) => error,
     })
+}
+
+async fn run_provision(cx: Arc<Context>, stop: CancellationToken) {
+    let mut watch = cx.store.watch();
+    loop {
+        // Look first: what was there before the watch counts too.
+        let is_touched = match watch.changes() {
+            minato_store::Changes::Resync(_) => true,
+            minato_store::Changes::Rows(commits) => {
+                commits.is_empty()
+                    || commits.iter().any(|commit| commit.touches::<Task>())
+            }
+        };
+        let mut is_done = true;
+        if is_touched {
+            is_done = provision::pass(&cx).await;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = watch.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(RETRY_AFTER), if !is_done => {}
+        }
+    }
 }
 
 async fn run_expire(cx: Arc<Context>, stop: CancellationToken) {

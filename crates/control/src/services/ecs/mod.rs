@@ -2,7 +2,9 @@
 
 pub(crate) mod lookup;
 mod page;
+mod register;
 pub(crate) mod tasks;
+mod view;
 
 use minato_wire::ApiError;
 use minato_wire::ecs::error;
@@ -22,7 +24,9 @@ const EXPRESS: &str = "Express services need load balancers";
 operations! {
     served {
         "DescribeTasks", Support::Full => tasks::describe_tasks;
+        "DiscoverPollEndpoint", Support::Full => register::discover_poll_endpoint;
         "ListTasks", Support::Full => tasks::list_tasks;
+        "RegisterContainerInstance", Support::Full => register::register_container_instance;
         "StopTask", Support::Full => tasks::stop_task;
         "SubmitAttachmentStateChanges", Support::Full => tasks::submit_attachment_state_changes;
         "SubmitContainerStateChange", Support::Full => tasks::submit_container_state_change;

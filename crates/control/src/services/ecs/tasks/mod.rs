@@ -3,7 +3,7 @@
 mod describe;
 mod list;
 pub(crate) mod report;
-mod stop;
+pub(crate) mod stop;
 mod submit;
 
 pub(crate) use describe::describe_tasks;

@@ -1,0 +1,166 @@
+//! Network interfaces come before a task's agent and go after it.
+//!
+//! `PROVISIONING` tasks get their interface and become `PENDING`;
+//! `DEPROVISIONING` tasks give it back and become `STOPPED`.
+
+use std::sync::Arc;
+
+use minato_core::status::{TaskEvent, TaskStatus};
+use minato_store::{Key, Row, Tx};
+use minato_wire::ApiError;
+use minato_wire::Timestamp;
+use minato_wire::ecs::{
+    KeyValuePair, LaunchType, NetworkInterface, TaskStopCode,
+};
+
+use crate::context::Context;
+use crate::services::ec2::eni::{EniRequest, allocate_eni, release_eni};
+use crate::services::ec2::rows::EniRow;
+use crate::services::ecs::tasks::{report, stop};
+use crate::tables::Task;
+
+/// Moves every task that waits for its interface or its release; `false`
+/// where something could not be stored and another pass is due.
+pub(super) async fn pass(cx: &Arc<Context>) -> bool {
+    let rows = cx.snapshot();
+    let waiting = |status: TaskStatus| {
+        let key = Key::of([status.as_str()]);
+        let keys: Vec<Key> = rows
+            .by_index::<Task>("status", &key)
+            .map(|row| row.key())
+            .collect();
+        keys
+    };
+    let provisioning = waiting(TaskStatus::Provisioning);
+    let deprovisioning = waiting(TaskStatus::Deprovisioning);
+    let mut is_done = true;
+    for key in provisioning {
+        is_done &= step(cx, key, provision).await;
+    }
+    for key in deprovisioning {
+        is_done &= step(cx, key, deprovision).await;
+    }
+    is_done
+}
+
+/// One task's step, in a transaction of its own.
+async fn step(
+    cx: &Context,
+    key: Key,
+    change: fn(&mut Tx, Task, u128, Timestamp),
+) -> bool {
+    let (id, now) = (cx.ids.uuid(), cx.clock.now());
+    let shown = format!("{key:?}");
+    let stepped = cx.transact(move |tx| -> Result<(), ApiError> {
+        if let Some(row) = tx.get::<Task>(&key) {
+            change(tx, Task::clone(&row), id, now);
+        }
+        Ok(())
+    });
+    match stepped.await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!(
+                task = shown,
+                details = error.internal(),
+                "could not move a task's network interface",
+            );
+            false
+        }
+    }
+}
+
+fn provision(tx: &mut Tx, mut row: Task, id: u128, now: Timestamp) {
+    // Read again: it may have been stopped since the pass looked.
+    if row.last_status() != TaskStatus::Provisioning.as_str() {
+        return;
+    }
+    let mut refusal = "The task has no subnet.".to_owned();
+    for subnet_id in row.subnets.clone() {
+        let request = EniRequest {
+            account: row.account.clone(),
+            region: row.region.clone(),
+            id,
+            subnet_id,
+            security_groups: row.security_groups.clone(),
+            attachment_id: attachment_id(&row),
+            task_arn: row.arn(),
+            now,
+        };
+        match allocate_eni(tx, request) {
+            Ok(eni) => {
+                attached(&mut row, &eni);
+                tx.put(row);
+                return;
+            }
+            Err(error) => refusal = error.to_string(),
+        }
+    }
+    let reason = format!(
+        "Unexpected EC2 error while attempting to Create Network Interface: \
+         {refusal}"
+    );
+    stop::begin(&mut row, TaskStopCode::TaskFailedToStart, reason, now);
+    for container in row.task.containers.iter_mut().flatten() {
+        container.last_status = Some(TaskStatus::Stopped.to_string());
+    }
+    tx.put(row);
+}
+
+fn attachment_id(row: &Task) -> String {
+    row.task
+        .attachments
+        .iter()
+        .flatten()
+        .find_map(|attachment| attachment.id.clone())
+        .unwrap_or_default()
+}
+
+/// The interface is there: the task shows it and goes to its agent.
+fn attached(row: &mut Task, eni: &EniRow) {
+    let event = TaskEvent::Provisioned;
+    let Ok(next) = TaskStatus::Provisioning.step(event) else { return };
+    let detail = |name: &str, value: String| KeyValuePair {
+        name: Some(name.to_owned()),
+        value: Some(value),
+    };
+    row.network_interface = Some(eni.id.clone());
+    let task = &mut row.task;
+    for attachment in task.attachments.iter_mut().flatten() {
+        attachment.status = Some("ATTACHED".to_owned());
+        attachment.details = Some(vec![
+            detail("subnetId", eni.subnet_id.clone()),
+            detail("networkInterfaceId", eni.id.clone()),
+            detail("macAddress", eni.mac.clone()),
+            detail("privateDnsName", eni.private_dns_name()),
+            detail("privateIPv4Address", eni.private_ip.to_string()),
+        ]);
+    }
+    for container in task.containers.iter_mut().flatten() {
+        container.network_interfaces = Some(vec![NetworkInterface {
+            attachment_id: Some(eni.attachment_id.clone()),
+            private_ipv4_address: Some(eni.private_ip.to_string()),
+            ..Default::default()
+        }]);
+    }
+    if task.launch_type == Some(LaunchType::Fargate) {
+        task.availability_zone = Some(eni.zone.clone());
+    }
+    task.last_status = Some(next.as_str().to_owned());
+    task.version = Some(task.version.unwrap_or(0) + 1);
+}
+
+fn deprovision(tx: &mut Tx, mut row: Task, _id: u128, now: Timestamp) {
+    if row.last_status() != TaskStatus::Deprovisioning.as_str() {
+        return;
+    }
+    if let Some(id) = row.network_interface.take() {
+        release_eni(tx, &row.account, &row.region, &id);
+    }
+    for attachment in row.task.attachments.iter_mut().flatten() {
+        attachment.status = Some("DELETED".to_owned());
+    }
+    row.task.version = Some(row.task.version.unwrap_or(0) + 1);
+    report::ended(&mut row, now);
+    tx.put(row);
+}
