@@ -1,0 +1,83 @@
+//! Running a further command inside a container.
+
+use super::*;
+use crate::container::monitor::CODE_KILLED;
+use crate::container::{plan, user};
+
+impl Containers {
+    /// Runs a command inside a running container and waits for it. When the
+    /// time is up it is killed and the output says so.
+    pub async fn exec(
+        &self,
+        id: &ContainerId,
+        spec: &ExecSpec,
+        timeout: Duration,
+    ) -> Result<ExecOutput, ContainerError> {
+        let entry = self.found(id)?;
+        let state = entry.state.borrow().clone();
+        if !matches!(state, ContainerState::Running(_)) {
+            return Err(ContainerError::NotRunning { id: id.clone() });
+        }
+        let mut as_container = ContainerSpec {
+            args: spec.args.clone(),
+            user: spec.user.clone().unwrap_or(entry.spec.user.clone()),
+            cwd: spec.cwd.clone().unwrap_or(entry.spec.cwd.clone()),
+            ..entry.spec.clone()
+        };
+        as_container.env.extend(spec.env.iter().cloned());
+        if let Err(e) = plan::check(&as_container) {
+            let (id, message) = (id.clone(), e.to_string());
+            return Err(ContainerError::Refused { id, message, errno: None });
+        }
+        let shim = |source| ContainerError::Shim { id: id.clone(), source };
+        let (inner, owner) = (self.inner.clone(), entry.clone());
+        let process = blocking(move || {
+            let groups = &as_container.additional_groups;
+            let rootfs = owner.paths.rootfs();
+            let identity = user::resolve(&rootfs, &as_container.user, groups)
+                .map_err(|source| {
+                let id = owner.spec.id.clone();
+                ContainerError::User { id, source }
+            })?;
+            plan::process(&as_container, &identity, &inner.filters()).map_err(
+                |e| ContainerError::Refused {
+                    id: owner.spec.id.clone(),
+                    message: e.to_string(),
+                    errno: None,
+                },
+            )
+        })
+        .await
+        .map_err(shim)??;
+        let request = RequestBody::Exec {
+            process: Box::new(process),
+            output_max_bytes: spec.output_max_bytes,
+        };
+        let mut connection =
+            ShimConnection::open(&entry.paths.run).map_err(shim)?;
+        // Closing the connection, here by giving up, kills the command.
+        let answer = tokio::time::timeout(timeout, connection.ask(request));
+        let Ok(answer) = answer.await else {
+            return Ok(ExecOutput {
+                exit_code: CODE_KILLED,
+                output: vec![],
+                truncated: false,
+                timed_out: true,
+            });
+        };
+        match answer.map_err(shim)? {
+            Answer::ExecEnded { code, output, truncated } => Ok(ExecOutput {
+                exit_code: code,
+                output: output.0,
+                truncated,
+                timed_out: false,
+            }),
+            Answer::Refused { message, errno } => {
+                Err(ContainerError::Refused { id: id.clone(), message, errno })
+            }
+            Answer::Ok | Answer::Logged | Answer::Exited(_) => {
+                Err(shim(io::ErrorKind::InvalidData.into()))
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Removing: whatever is left of a container, from whatever state.
+
+use super::*;
+use crate::container::RootfsError;
+use crate::container::overlay::{remove_dir_all, unmount};
+use crate::container::paths::read_json;
+
+/// How long a killed container and its shim may take to be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+/// Prefix of a directory that is being deleted; no container id begins so.
+pub(super) const REMOVING: &str = ".removing-";
+
+impl Containers {
+    /// Kills a container if it runs and removes all that is left of it, logs
+    /// included. Removing one that does not exist is no error.
+    pub async fn remove(&self, id: &ContainerId) -> Result<(), ContainerError> {
+        let Some(entry) = self.entry(id) else { return Ok(()) };
+        let _turn = entry.turn.lock().await;
+        let is_running =
+            matches!(*entry.state.borrow(), ContainerState::Running(_));
+        if is_running {
+            let _ = self.signal(id, libc::SIGKILL).await;
+            let ended = tokio::time::timeout(GONE_WITHIN, self.wait(id)).await;
+            if ended.is_err() {
+                self.inner.layout.kill(&entry.cgroup);
+            }
+        }
+        let mut gone = entry.shim_gone.subscribe();
+        let waited =
+            tokio::time::timeout(GONE_WITHIN, gone.wait_for(|gone| *gone));
+        if waited.await.is_err() {
+            kill_shim(&entry);
+        }
+        let (inner, owner) = (self.inner.clone(), entry.clone());
+        blocking(move || inner.remove_files(&owner)).await.map_err(
+            |source| ContainerError::Shim { id: id.clone(), source },
+        )??;
+        self.inner.entries.lock().remove(id);
+        Ok(())
+    }
+}
+
+/// Kills a shim that does not go, if it is still that very process.
+fn kill_shim(entry: &Entry) {
+    let running = read_json::<Running>(&entry.paths.running());
+    if let Ok(Some(running)) = running
+        && running.shim.is_alive()
+    {
+        let pid = nix::unistd::Pid::from_raw(running.shim.pid);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
+    }
+}
+
+impl Inner {
+    /// Removes control group, mount and directories, as far as they exist.
+    pub(super) fn remove_files(
+        &self,
+        entry: &Entry,
+    ) -> Result<(), ContainerError> {
+        let id = || entry.spec.id.clone();
+        self.layout
+            .remove_tree(&entry.cgroup)
+            .map_err(|source| ContainerError::Cgroup { id: id(), source })?;
+        let paths = &entry.paths;
+        self.remove_dirs(paths)
+            .map_err(|source| ContainerError::Rootfs { id: id(), source })
+    }
+
+    pub(super) fn remove_dirs(
+        &self,
+        paths: &ContainerPaths,
+    ) -> Result<(), RootfsError> {
+        unmount(&paths.rootfs())?;
+        remove_dir_all(&paths.run)?;
+        // Renamed first: a deletion that is cut short is then no half
+        // container but rubbish, swept away at the next start.
+        let name = paths.root.file_name().unwrap_or_default();
+        let mut away = OsString::from(REMOVING);
+        away.push(name);
+        let away = self.config.root.join(away);
+        remove_dir_all(&away)?;
+        match fs::rename(&paths.root, &away) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => {
+                let path = paths.root.clone();
+                Err(RootfsError::Io { action: "remove", path, source })
+            }
+            Ok(()) => remove_dir_all(&away),
+        }
+    }
+}

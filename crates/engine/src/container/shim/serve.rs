@@ -1,0 +1,503 @@
+//! The shim's loop while the container runs, and its end.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::exec::{self, RunningExec};
+use super::launch::{RunningContainer, forget};
+use super::process::exit_code;
+use crate::container::logs::{LogStream, LogWriter};
+use crate::container::paths::{
+    ContainerPaths, SOCKET, write_json, write_json_durably,
+};
+use crate::container::protocol::{
+    Answer, EXEC_OUTPUT_MAX_BYTES, FRAME_MAX_BYTES, Hex, Launch, PROTOCOL,
+    Request, RequestBody, decode, encode,
+};
+use crate::container::{Exit, ExitReason};
+use crate::time::{now_ms, now_ns};
+
+/// Most bytes taken from a stream before others get their turn.
+const READ_BYTES: usize = 32 << 10;
+/// The daemon keeps one watcher and a few requests; more is a mistake.
+const CONNECTIONS_MAX: usize = 64;
+/// How long watchers have to take the news of the end.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// What a stream may still hold when its writers are dead: a pipe's buffer,
+/// and what a shared process namespace's survivors add.
+const DRAIN_MAX_BYTES: usize = 4 << 20;
+
+pub(super) fn serve(
+    plan: &Launch,
+    paths: &ContainerPaths,
+    listener: UnixListener,
+    container: RunningContainer,
+) {
+    let logs = LogWriter::create(&paths.logs(), plan.log.clone()).ok();
+    let mut shim = Shim {
+        plan,
+        paths,
+        container,
+        streams: vec![],
+        logs,
+        connections: vec![],
+        status: None,
+        buffer: vec![0; READ_BYTES],
+    };
+    shim.take_streams();
+    while shim.status.is_none() {
+        // An error here would be one of memory; trying again is all there is.
+        let _ = shim.turn(&listener);
+    }
+    shim.finish();
+}
+
+struct Stream {
+    kind: LogStream,
+    fd: OwnedFd,
+}
+
+struct Connection {
+    stream: UnixStream,
+    received: Vec<u8>,
+    to_send: Vec<u8>,
+    role: Role,
+}
+
+enum Role {
+    /// A request is awaited.
+    Asking,
+    /// Told of log lines and the end.
+    Watching,
+    /// Waits for an exec to end.
+    Executing(Box<Executing>),
+    /// Closed once everything is sent.
+    Closing,
+}
+
+struct Executing {
+    exec: RunningExec,
+    output: Vec<u8>,
+    output_max: usize,
+    truncated: bool,
+    /// Nobody holds the other end of the output any more.
+    is_closed: bool,
+}
+
+struct Shim<'a> {
+    plan: &'a Launch,
+    paths: &'a ContainerPaths,
+    container: RunningContainer,
+    streams: Vec<Stream>,
+    logs: Option<LogWriter>,
+    connections: Vec<Connection>,
+    /// The wait status of the container's first process.
+    status: Option<i32>,
+    buffer: Vec<u8>,
+}
+
+/// What a descriptor in the poll set stands for.
+#[derive(Clone, Copy)]
+enum Source {
+    Init,
+    Listener,
+    Stream(LogStream),
+    Connection(usize),
+    ExecEnd,
+    ExecOutput(usize),
+}
+
+impl Shim<'_> {
+    fn take_streams(&mut self) {
+        let null = || File::open("/dev/null").map(OwnedFd::from);
+        if let Ok(null) = null() {
+            let fd = std::mem::replace(&mut self.container.stdout, null);
+            self.streams.push(Stream { kind: LogStream::Stdout, fd });
+        }
+        if let Some(fd) = self.container.stderr.take() {
+            self.streams.push(Stream { kind: LogStream::Stderr, fd });
+        }
+    }
+
+    /// Waits for something to happen, once, and deals with all that did.
+    fn turn(&mut self, listener: &UnixListener) -> io::Result<()> {
+        let ready = self.wait(listener)?;
+        let mut reap = false;
+        let mut logged = false;
+        for source in ready {
+            match source {
+                Source::Init | Source::ExecEnd => reap = true,
+                Source::Listener => self.accept(listener),
+                Source::Stream(kind) => logged |= self.copy(kind),
+                Source::Connection(at) => self.converse(at),
+                Source::ExecOutput(at) => self.collect(at),
+            }
+        }
+        if reap {
+            self.reap();
+        }
+        if logged {
+            self.tell_watchers(&Answer::Logged);
+        }
+        self.connections.retain(|c| {
+            !matches!(c.role, Role::Closing) || !c.to_send.is_empty()
+        });
+        Ok(())
+    }
+
+    fn wait(&self, listener: &UnixListener) -> io::Result<Vec<Source>> {
+        let input = PollFlags::IN;
+        let mut sources = vec![Source::Init, Source::Listener];
+        let mut polled = vec![
+            PollFd::new(&self.container.pidfd, input),
+            PollFd::new(listener, input),
+        ];
+        for stream in &self.streams {
+            sources.push(Source::Stream(stream.kind));
+            polled.push(PollFd::new(&stream.fd, input));
+        }
+        for (at, connection) in self.connections.iter().enumerate() {
+            let mut flags = input;
+            flags.set(PollFlags::OUT, !connection.to_send.is_empty());
+            sources.push(Source::Connection(at));
+            polled.push(PollFd::new(&connection.stream, flags));
+            if let Role::Executing(running) = &connection.role {
+                sources.push(Source::ExecEnd);
+                polled.push(PollFd::new(&running.exec.pidfd, input));
+                if !running.is_closed {
+                    sources.push(Source::ExecOutput(at));
+                    polled.push(PollFd::new(&running.exec.output, input));
+                }
+            }
+        }
+        match poll(&mut polled, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        Ok(polled
+            .iter()
+            .zip(sources)
+            .filter(|(fd, _)| !fd.revents().is_empty())
+            .map(|(_, source)| source)
+            .collect())
+    }
+
+    fn accept(&mut self, listener: &UnixListener) {
+        if let Ok((stream, _)) = listener.accept()
+            && self.connections.len() < CONNECTIONS_MAX
+            && stream.set_nonblocking(true).is_ok()
+        {
+            self.connections.push(Connection {
+                stream,
+                received: vec![],
+                to_send: vec![],
+                role: Role::Asking,
+            });
+        }
+    }
+
+    /// Copies what a stream has to the log; says whether lines were written.
+    fn copy(&mut self, kind: LogStream) -> bool {
+        let Some(at) = self.streams.iter().position(|s| s.kind == kind) else {
+            return false;
+        };
+        match rustix::io::read(&self.streams[at].fd, &mut self.buffer[..]) {
+            Ok(count) if count > 0 => self.logs.as_mut().is_some_and(|logs| {
+                logs.take(kind, &self.buffer[..count], now_ns())
+            }),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => false,
+            // The end; of a terminal it is an I/O error.
+            Ok(_) | Err(_) => {
+                self.streams.swap_remove(at);
+                let logs = self.logs.as_mut();
+                logs.is_some_and(|logs| logs.end(kind, now_ns()))
+            }
+        }
+    }
+
+    /// Receives and sends what a connection has ready.
+    fn converse(&mut self, at: usize) {
+        let Some(connection) = self.connections.get_mut(at) else { return };
+        let is_open = connection.receive() && connection.flush();
+        if !is_open {
+            connection.abandon();
+            return;
+        }
+        if !matches!(connection.role, Role::Asking) {
+            return;
+        }
+        let answer = match decode::<Request>(&mut connection.received) {
+            Ok(None) => return,
+            Ok(Some(request)) if request.protocol == PROTOCOL => {
+                self.serve_request(at, request.body)
+            }
+            Ok(Some(_)) => Some(refused("another version of the protocol")),
+            Err(e) => Some(refused(&e.to_string())),
+        };
+        if let (Some(answer), Some(connection)) =
+            (answer, self.connections.get_mut(at))
+        {
+            connection.say(&answer);
+            connection.role = Role::Closing;
+        }
+    }
+
+    fn serve_request(
+        &mut self,
+        at: usize,
+        body: RequestBody,
+    ) -> Option<Answer> {
+        match body {
+            RequestBody::Ping => Some(Answer::Ok),
+            RequestBody::Signal { number } => Some(self.signal(number)),
+            RequestBody::Watch => {
+                let connection = self.connections.get_mut(at)?;
+                connection.role = Role::Watching;
+                connection.say(&Answer::Logged);
+                None
+            }
+            RequestBody::Exec { process, output_max_bytes } => {
+                let group = &self.plan.cgroup;
+                match exec::start(&self.container, group, &process) {
+                    Err(e) => Some(Answer::Refused {
+                        message: e.to_string(),
+                        errno: e.raw_os_error(),
+                    }),
+                    Ok(exec) => {
+                        let connection = self.connections.get_mut(at)?;
+                        connection.role =
+                            Role::Executing(Box::new(Executing {
+                                exec,
+                                output: vec![],
+                                output_max: output_max_bytes
+                                    .min(EXEC_OUTPUT_MAX_BYTES),
+                                truncated: false,
+                                is_closed: false,
+                            }));
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    /// Signals the first process, which cannot be another: it is not waited
+    /// for before `finish`, and a descriptor names it.
+    fn signal(&self, number: i32) -> Answer {
+        // SAFETY: an open descriptor, a number and no structure.
+        let sent = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                std::os::fd::AsRawFd::as_raw_fd(&self.container.pidfd),
+                number,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        if sent == 0 {
+            return Answer::Ok;
+        }
+        let e = io::Error::last_os_error();
+        Answer::Refused { message: e.to_string(), errno: e.raw_os_error() }
+    }
+
+    fn collect(&mut self, at: usize) {
+        if let Some(connection) = self.connections.get_mut(at)
+            && let Role::Executing(running) = &mut connection.role
+        {
+            running.collect(&mut self.buffer);
+        }
+    }
+
+    /// Waits for every child that has ended: the container's first process,
+    /// execs, and orphans that came to the shim.
+    fn reap(&mut self) {
+        loop {
+            let mut status = 0;
+            // SAFETY: waits without blocking; writes one integer of ours.
+            let pid =
+                unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+            if pid <= 0 {
+                return;
+            }
+            if pid == self.container.pid {
+                self.status = Some(status);
+            }
+            for connection in &mut self.connections {
+                connection.exec_ended(pid, status, &mut self.buffer);
+            }
+        }
+    }
+
+    fn tell_watchers(&mut self, event: &Answer) {
+        for connection in &mut self.connections {
+            // What is still unsent says "look at the log" as well.
+            if matches!(connection.role, Role::Watching)
+                && (connection.to_send.is_empty() || *event != Answer::Logged)
+            {
+                connection.say(event);
+            }
+        }
+    }
+
+    /// The container has ended: record it, say so, leave nothing behind.
+    fn finish(mut self) {
+        let layout = self.container.layout.clone();
+        let group = &self.plan.cgroup;
+        if self.plan.shares_processes {
+            layout.kill(group);
+        }
+        self.drain();
+        // Execs died with the container; their processes are reaped here.
+        self.reap();
+        let status = self.status.unwrap_or(0);
+        let exit = Exit {
+            code: exit_code(status),
+            signal: libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),
+            oom_killed: layout.oom_kills(group) > 0,
+            at_ms: now_ms(),
+            reason: ExitReason::Exited,
+        };
+        // In memory first: whoever waits is told at once, then the disk.
+        let _ = write_json(&self.paths.exit(), &exit);
+        self.tell_watchers(&Answer::Exited(exit.clone()));
+        self.farewell();
+        forget(&self.paths.runtime());
+        let _ = layout.remove_tree(group);
+        let _ = write_json_durably(&self.paths.kept_exit(), &exit);
+        let _ = std::fs::remove_file(self.paths.run.join(SOCKET));
+    }
+
+    /// Takes what the streams still hold; their writers are dead.
+    fn drain(&mut self) {
+        let kinds: Vec<LogStream> =
+            self.streams.iter().map(|stream| stream.kind).collect();
+        for kind in kinds {
+            for _ in 0..DRAIN_MAX_BYTES / READ_BYTES {
+                let Some(stream) = self.streams.iter().find(|s| s.kind == kind)
+                else {
+                    break;
+                };
+                let mut set = [PollFd::new(&stream.fd, PollFlags::IN)];
+                let now = rustix::event::Timespec::default();
+                if !matches!(poll(&mut set, Some(&now)), Ok(1..)) {
+                    break;
+                }
+                self.copy(kind);
+            }
+            if let Some(logs) = &mut self.logs {
+                logs.end(kind, now_ns());
+            }
+        }
+    }
+
+    fn farewell(&mut self) {
+        for connection in &mut self.connections {
+            let _ = connection.stream.set_nonblocking(false);
+            let _ = connection.stream.set_write_timeout(Some(FAREWELL));
+            let _ = connection.stream.write_all(&connection.to_send);
+        }
+        // Left open: the daemon takes their closing for the shim's end.
+    }
+}
+
+impl Connection {
+    /// Says whether the other side is still there.
+    fn receive(&mut self) -> bool {
+        let mut chunk = [0; 4096];
+        loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return false,
+                Ok(n) if self.received.len() <= FRAME_MAX_BYTES => {
+                    self.received.extend_from_slice(&chunk[..n]);
+                }
+                Ok(_) => return false,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return true,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> bool {
+        while !self.to_send.is_empty() {
+            match self.stream.write(&self.to_send) {
+                Ok(n) => drop(self.to_send.drain(..n)),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn say(&mut self, answer: &Answer) {
+        if let Ok(frame) = encode(answer) {
+            self.to_send.extend_from_slice(&frame);
+        }
+        if !self.flush() {
+            self.abandon();
+        }
+    }
+
+    /// The other side is gone: what it started ends, and so does this.
+    fn abandon(&mut self) {
+        if let Role::Executing(running) = &self.role {
+            running.kill();
+        }
+        self.role = Role::Closing;
+        self.to_send.clear();
+    }
+
+    fn exec_ended(&mut self, pid: i32, status: i32, buffer: &mut [u8]) {
+        let Role::Executing(running) = &mut self.role else { return };
+        if running.exec.pid != pid {
+            return;
+        }
+        while running.collect(buffer) {}
+        let answer = Answer::ExecEnded {
+            code: exit_code(status),
+            output: Hex(std::mem::take(&mut running.output)),
+            truncated: running.truncated,
+        };
+        self.role = Role::Closing;
+        self.say(&answer);
+    }
+}
+
+impl Executing {
+    /// Takes output that is there now; says whether there was any.
+    fn collect(&mut self, buffer: &mut [u8]) -> bool {
+        match rustix::io::read(&self.exec.output, &mut *buffer) {
+            Ok(count) if count > 0 => {
+                let room = self.output_max - self.output.len();
+                self.output.extend_from_slice(&buffer[..count.min(room)]);
+                self.truncated |= count > room;
+                true
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => false,
+            Ok(_) | Err(_) => {
+                self.is_closed = true;
+                false
+            }
+        }
+    }
+
+    /// Kills the command and what shares its session's process group.
+    fn kill(&self) {
+        // SAFETY: numbers only; the process is ours and not waited for yet.
+        unsafe {
+            libc::kill(-self.exec.pid, libc::SIGKILL);
+            libc::kill(self.exec.pid, libc::SIGKILL);
+        }
+    }
+}
+
+fn refused(message: &str) -> Answer {
+    Answer::Refused { message: message.to_owned(), errno: None }
+}

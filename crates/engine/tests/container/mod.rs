@@ -1,0 +1,5 @@
+//! Containers: life, logs, isolation, recovery.
+
+mod life;
+mod recover;
+mod support;
