@@ -36,6 +36,9 @@ const BATCH_BYTES: usize = 4 << 20;
 /// redb and a 32-bit length can hold.
 pub(crate) const TRANSACTION_BYTES: usize = 16 << 20;
 
+/// The reason of a store that was closed.
+pub(crate) const CLOSED: &str = "it was closed";
+
 /// What a caller hands to the committer.
 pub(crate) enum Message {
     Transaction(Job),
@@ -116,6 +119,11 @@ impl Shared {
         }
     }
 
+    /// Whether writing ended because the journal failed.
+    pub(crate) fn failed(&self) -> bool {
+        self.stopped.get().is_some_and(|reason| &**reason != CLOSED)
+    }
+
     pub(crate) fn stopped(&self) -> Option<StoreError> {
         let reason = self.stopped.get()?.clone();
         Some(StoreError::Stopped { reason })
@@ -147,7 +155,7 @@ impl Committer {
         if let Some(checkpointer) = &mut self.checkpointer {
             checkpointer.wait();
         }
-        let _ = self.shared.stopped.set("it was closed".into());
+        let _ = self.shared.stopped.set(CLOSED.into());
     }
 
     /// Runs one batch that begins with `message`; false ends the thread.

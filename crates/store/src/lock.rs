@@ -10,9 +10,13 @@ use std::{
 use crate::OpenStoreError;
 
 /// Held as long as it lives; the kernel lets go when the process dies.
+///
+/// The file holds the process id of the holder, and nothing after a clean
+/// close: what is found in it tells of a crash.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {
-    _file: File,
+    file: File,
+    after_crash: bool,
 }
 
 impl DirectoryLock {
@@ -47,11 +51,23 @@ impl DirectoryLock {
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
+        let after_crash = read.is_err() || !holder.is_empty();
         // A full disk must not keep the store from opening for reading.
         let _ = file
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(DirectoryLock { _file: file })
+        Ok(DirectoryLock { file, after_crash })
+    }
+
+    /// Whether the last holder did not close cleanly.
+    pub(crate) fn after_crash(&self) -> bool {
+        self.after_crash
+    }
+
+    /// Lets go after all was closed cleanly.
+    pub(crate) fn release_clean(self) {
+        // If this fails, the next opening is a little slower.
+        let _ = self.file.set_len(0);
     }
 }

@@ -1,7 +1,7 @@
 //! The store's handle.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::DirBuilderExt,
     path::Path,
     sync::{Arc, OnceLock},
@@ -9,13 +9,14 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use rustix::fs::{Advice, fadvise};
 use tokio::sync::mpsc;
 
 use crate::{
     CheckpointDirectory, Checkpoints, OpenStoreError, RedbJournal, Snapshot,
     StoreError, Tables, TransactError, Tx, Watch,
     checkpoint::Checkpointer,
-    commit::{Committer, Message, Shared, job},
+    commit::{CLOSED, Committer, Message, Shared, job},
     journal::Journal,
     lock::DirectoryLock,
     recover::{self, LogSize, Recovered},
@@ -88,8 +89,12 @@ impl Store {
             .create(directory)
             .map_err(failed)?;
         let lock = DirectoryLock::take(directory)?;
-        let journal = RedbJournal::open(&directory.join("journal.redb"))
-            .map_err(OpenStoreError::Journal)?;
+        let file = directory.join("journal.redb");
+        if lock.after_crash() {
+            forget_cached(&file).map_err(failed)?;
+        }
+        let journal =
+            RedbJournal::open(&file).map_err(OpenStoreError::Journal)?;
         // The file's name must survive a power cut as its content does.
         fs::File::open(directory).and_then(|d| d.sync_all()).map_err(failed)?;
         let checkpoints =
@@ -249,14 +254,14 @@ impl Store {
         thread::scope(|scope| {
             scope.spawn(|| queue.blocking_send(Message::Close));
         });
-        let _ = committer.join();
-        *self.inner.lock.lock() = None;
+        let clean = committer.join().is_ok();
+        self.inner.release(clean);
     }
 
     fn stopped<E>(&self) -> TransactError<E> {
         TransactError::Store(self.inner.shared.stopped().unwrap_or_else(|| {
             // Between the queue's end and the reason's setting.
-            StoreError::Stopped { reason: "it was closed".into() }
+            StoreError::Stopped { reason: CLOSED.into() }
         }))
     }
 }
@@ -270,6 +275,37 @@ impl std::fmt::Debug for Store {
     }
 }
 
+/// Has the next reads of `file` come from the disk.
+///
+/// After a failed fsync Linux keeps the pages it could not write, as clean
+/// ones: a new process would read, and build on, what is not on the disk.
+fn forget_cached(file: &Path) -> io::Result<()> {
+    let file = match fs::File::open(file) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    // Pages that are still dirty are kept by the advice, and are fine.
+    file.sync_data()?;
+    if let Err(error) = fadvise(&file, 0, None, Advice::DontNeed) {
+        tracing::warn!(%error, "the journal's cached pages were kept");
+    }
+    Ok(())
+}
+
+impl Inner {
+    /// Lets go of the directory, when nothing uses it any more.
+    fn release(&self, clean: bool) {
+        let lock = self.lock.lock().take();
+        if clean
+            && !self.shared.failed()
+            && let Some(lock) = lock
+        {
+            lock.release_clean();
+        }
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         // Dropping the sender ends the committer once its queue is empty.
@@ -279,7 +315,8 @@ impl Drop for Inner {
             // A closure may have owned the last handle.
             && committer.thread().id() != thread::current().id()
         {
-            let _ = committer.join();
+            let clean = committer.join().is_ok();
+            self.release(clean);
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use parking_lot::{Mutex, MutexGuard};
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend,
     TableDefinition, backends::FileBackend,
@@ -30,6 +31,9 @@ const TRIM_STEP: usize = 512;
 #[derive(Debug)]
 pub struct RedbJournal {
     database: Database,
+    /// Held while writing; what failed first, after which nothing is
+    /// written. redb itself would only say that something had failed.
+    failed: Mutex<Option<String>>,
 }
 
 impl RedbJournal {
@@ -60,7 +64,7 @@ impl RedbJournal {
         database: Result<Database, DatabaseError>,
     ) -> Result<RedbJournal, JournalError> {
         let database = database.map_err(|e| failed("open", e))?;
-        let journal = RedbJournal { database };
+        let journal = RedbJournal { database, failed: Mutex::new(None) };
         journal.make_tables().map_err(|e| failed("prepare", e))?;
         Ok(journal)
     }
@@ -75,6 +79,25 @@ impl RedbJournal {
         write.open_table(META)?;
         write.commit()?;
         Ok(())
+    }
+
+    /// Writes, unless writing failed before.
+    fn guarded<T>(
+        &self,
+        action: &'static str,
+        write: impl FnOnce() -> Result<T, redb::Error>,
+    ) -> Result<T, JournalError> {
+        let mut earlier = self.failed.lock();
+        let result = match &*earlier {
+            Some(earlier) => Err(failed(action, Earlier(earlier.clone()))),
+            None => write().map_err(|error| {
+                *earlier = Some(error.to_string());
+                failed(action, error)
+            }),
+        };
+        // Committer and trim take turns.
+        MutexGuard::unlock_fair(earlier);
+        result
     }
 
     fn try_append(
@@ -119,7 +142,7 @@ impl RedbJournal {
 
 impl Journal for RedbJournal {
     fn append(&self, revision: u64, frame: &[u8]) -> Result<(), JournalError> {
-        self.try_append(revision, frame).map_err(|e| failed("append to", e))
+        self.guarded("append to", || self.try_append(revision, frame))
     }
 
     fn replay(
@@ -144,7 +167,7 @@ impl Journal for RedbJournal {
     }
 
     fn trim(&self, through: u64) -> Result<(), JournalError> {
-        while self.try_trim(through).map_err(|e| failed("trim", e))? {}
+        while self.guarded("trim", || self.try_trim(through))? {}
         Ok(())
     }
 
@@ -152,6 +175,10 @@ impl Journal for RedbJournal {
         self.try_trimmed().map_err(|e| failed("read", e))
     }
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("it failed before: {0}")]
+struct Earlier(String);
 
 fn builder() -> redb::Builder {
     let mut builder = Database::builder();
