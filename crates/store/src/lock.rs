@@ -35,14 +35,15 @@ impl DirectoryLock {
             .mode(0o600)
             .open(&path)
             .map_err(failed)?;
-        match file.try_lock() {
+        let locked = file.try_lock();
+        let mut holder = String::new();
+        // Only to say it; a file that cannot be read is no reason for
+        // another error.
+        let read = (&mut file).take(20).read_to_string(&mut holder);
+        let holder = holder.trim();
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // Only to say it; a file that cannot be read is no reason
-                // for another error.
-                let _ = (&mut file).take(20).read_to_string(&mut holder);
-                let holder = holder.trim();
                 let holder = if holder.is_empty() { "unknown" } else { holder };
                 return Err(OpenStoreError::InUse {
                     path: directory.to_owned(),
