@@ -1,5 +1,6 @@
 //! Attaching tasks and containers, and taking them off again.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
@@ -102,14 +103,51 @@ impl Inner {
             self.unpublish_all(id)?;
         }
         if kind != AttachmentKind::None {
-            let mut host = open_socket()?;
-            let name = self.veth_name(kind, id);
-            route::link_delete(&mut host, &name)
-                .doing(format_args!("delete interface {name}"))?;
+            self.unplug(&self.veth_name(kind, id))?;
         }
+        // The interface goes with the namespace, which goes with its last
+        // process; `sweep` deletes it if that never happens.
         namespace::unpin(&self.pin_path(kind, id))?;
         if kind == AttachmentKind::Bridge {
             self.leases.lock().release(id);
+        }
+        Ok(())
+    }
+
+    fn unplug(&self, name: &str) -> Result<(), NetworkStepError> {
+        let mut host = open_socket()?;
+        let port = route::link(&mut host, name)
+            .doing(format_args!("look for interface {name}"))?;
+        let Some(port) = port else { return Ok(()) };
+        // One that is not, or not yet, on the bridge cannot be disabled.
+        if port.master.is_some()
+            && route::port_disable(&mut host, port.index).is_ok()
+        {
+            return Ok(());
+        }
+        route::link_delete(&mut host, name)
+            .doing(format_args!("delete interface {name}"))
+    }
+
+    /// Deletes interfaces whose namespace is not pinned any more: an earlier
+    /// process detached them, or died while attaching them.
+    pub(super) fn sweep(&self, links: &[Link]) -> Result<(), NetworkStepError> {
+        let kept: HashSet<_> = self
+            .attachments()?
+            .iter()
+            .map(|found| self.veth_name(found.kind, &found.id))
+            .collect();
+        let mut host = open_socket()?;
+        let bridges = [Some(self.vpc_link), Some(self.bridge_link)];
+        let ports = links.iter().filter(|l| bridges.contains(&l.master));
+        for port in ports.filter(|port| !kept.contains(&port.name)) {
+            let alias = port.alias.as_deref().and_then(parse_bridge_alias);
+            if let Some((id, _)) = alias {
+                self.unpublish_all(id)?;
+                self.leases.lock().release(id);
+            }
+            route::link_delete(&mut host, &port.name)
+                .doing(format_args!("delete interface {}", port.name))?;
         }
         Ok(())
     }
@@ -309,6 +347,7 @@ fn is_in_place(
 ) -> Result<bool, NetworkStepError> {
     let Some(port) = port else { return Ok(false) };
     if !port.is_up
+        || !port.is_forwarding
         || port.master != Some(wanted.bridge)
         || port.alias.as_deref() != Some(&wanted.alias)
     {

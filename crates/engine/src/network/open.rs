@@ -91,6 +91,7 @@ impl Inner {
             ports: Mutex::new(ports),
             turns: std::array::from_fn(|_| Mutex::new(())),
         };
+        inner.sweep(&host.links)?;
         // Worth a warning, not a refusal: tasks work but for each other.
         if let Err(error) = forwarding::pass_other_firewalls(&inner.segments) {
             let cause = error.cause();

@@ -13,6 +13,7 @@ use super::{Ipv4Cidr, MacAddress};
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
@@ -24,6 +25,7 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
+const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_NET_NS_FD: u16 = 28;
@@ -32,7 +34,10 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_STATE: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
+const BR_STATE_DISABLED: u8 = 0;
+const BR_STATE_FORWARDING: u8 = 3;
 const VETH_INFO_PEER: u16 = 1;
 /// Leaves out the statistics, most of an answer's bytes.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
@@ -54,6 +59,7 @@ const NDA_LLADDR: u16 = 2;
 const NUD_STALE: u16 = 4;
 
 const AF_INET: u8 = 2;
+const AF_BRIDGE: u8 = 7;
 
 /// The index of `lo` in every network namespace.
 pub(super) const LOOPBACK: u32 = 1;
@@ -68,6 +74,8 @@ pub(super) struct Link {
     pub(super) mac: Option<MacAddress>,
     pub(super) master: Option<u32>,
     pub(super) alias: Option<String>,
+    /// Whether it is a bridge port that lets frames through.
+    pub(super) is_forwarding: bool,
 }
 
 /// An IPv4 address of an interface.
@@ -138,7 +146,14 @@ fn parse_link(payload: &[u8]) -> Option<Link> {
         mac: mac.map(|bytes| MacAddress(*bytes)),
         master: number(IFLA_MASTER),
         alias: attributes.value(IFLA_IFALIAS).map(text),
+        is_forwarding: port_state(&attributes) == Some(BR_STATE_FORWARDING),
     })
+}
+
+fn port_state(link: &Attributes<'_>) -> Option<u8> {
+    let info = Attributes(link.value(IFLA_LINKINFO)?);
+    let port = Attributes(info.value(IFLA_INFO_SLAVE_DATA)?);
+    port.value(IFLA_BRPORT_STATE)?.first().copied()
 }
 
 /// Makes a bridge that is up; fails if the name is taken.
@@ -216,6 +231,21 @@ pub(super) fn port_describe(
         });
     }
     socket.call(&request)
+}
+
+/// Makes a bridge port deaf and mute at once.
+///
+/// Deleting it would wait, with all other interface work on the host, until
+/// no CPU can still be looking at it; tens of milliseconds. The kernel does
+/// that by itself when the namespace at the other end goes.
+pub(super) fn port_disable(socket: &mut Socket, index: u32) -> io::Result<()> {
+    let mut header = link_header(index, 0, 0);
+    header[0] = AF_BRIDGE;
+    let mut request = Request::new(RTM_SETLINK, 0, &header);
+    request.nested(IFLA_PROTINFO, |port| {
+        port.attribute(IFLA_BRPORT_STATE, &[BR_STATE_DISABLED]);
+    });
+    ignoring(socket.call(&request), libc::ENODEV)
 }
 
 /// Brings an interface up.

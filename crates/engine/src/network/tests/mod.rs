@@ -92,6 +92,15 @@ impl World {
         assert!(left.is_empty(), "{left:?}");
     }
 
+    /// Waits until `is_so`, which the kernel brings about in its own time.
+    fn soon(&self, mut is_so: impl FnMut() -> bool, what: &str) {
+        let start = tokio::time::Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < PATIENCE, "not so in time: {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// A task in subnet `a` or `b` whose address ends in `last`.
     fn task(&self, network: &Network, subnet: char, last: u8) -> Place {
         let eni = eni(subnet, last);

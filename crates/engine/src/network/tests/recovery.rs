@@ -94,6 +94,11 @@ fn half_made_attachments_are_mended() {
         std::fs::write(pin, "").unwrap();
         world.task(&network, 'a', 10);
         assert!(is_pinned(pin));
+        // Killed while detaching.
+        route::port_disable(&mut socket, port().unwrap().index).unwrap();
+        world.task(&network, 'a', 10);
+        let _task = world.serve(&task, Protocol::Tcp, 80);
+        assert!(world.ask(&host, (task.ip, 80)).is_ok());
         // Detaching mends as well: only a file, only an interface.
         world.wait(network.detach_task("task-a-10")).unwrap();
         std::fs::write(pin, "").unwrap();
@@ -102,7 +107,48 @@ fn half_made_attachments_are_mended() {
         world.task(&network, 'a', 10);
         namespace::unpin(pin).unwrap();
         world.wait(network.detach_task("task-a-10")).unwrap();
-        assert_eq!(port(), None);
+        world.soon(|| port().is_none(), "the interface is gone");
+        world.close(network);
+    });
+}
+
+#[test]
+fn an_interface_kept_alive_by_a_process_is_swept() {
+    in_world(|world| {
+        let network = world.open();
+        let web = world.container(&network, "web");
+        let wish = tcp("web", 80, HostPort::Fixed(8080));
+        world.wait(network.publish(&wish)).unwrap();
+        // A process that does not end keeps the namespace, not its network.
+        let _lingering = File::open(web.netns.as_ref().unwrap()).unwrap();
+        let _server = world.serve(&web, Protocol::Tcp, 80);
+        world.wait(network.detach_bridge("web")).unwrap();
+        let host = world.host();
+        assert!(world.ask_within(&host, (web.ip, 80), SILENCE).is_err());
+        drop(network);
+        let network = world.open();
+        let mut socket = Socket::open(Family::Route).unwrap();
+        let links = route::links(&mut socket).unwrap();
+        assert!(links.iter().all(|l| l.alias.is_none()), "{links:?}");
+        assert_eq!(world.wait(network.attachments()).unwrap(), []);
+        // It may come back under the same name.
+        let web = world.container(&network, "web");
+        let _server = world.serve(&web, Protocol::Tcp, 80);
+        assert!(world.ask(&host, (web.ip, 80)).is_ok());
+        world.close(network);
+    });
+}
+
+#[test]
+fn a_detached_id_may_come_back_at_once() {
+    in_world(|world| {
+        let network = world.open();
+        for _ in 0..10 {
+            let task = world.task(&network, 'a', 10);
+            let _server = world.serve(&task, Protocol::Tcp, 80);
+            assert!(world.ask(&world.host(), (task.ip, 80)).is_ok());
+            world.wait(network.detach_task("task-a-10")).unwrap();
+        }
         world.close(network);
     });
 }
