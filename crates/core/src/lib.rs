@@ -9,6 +9,7 @@ pub mod filter_pattern;
 pub mod id;
 pub mod name;
 pub mod overrides;
+pub mod placement;
 pub mod query;
 pub mod rule;
 pub mod status;
