@@ -5,6 +5,7 @@
 //! validated document and then a typed shape; an answer goes the other way.
 
 pub mod acs;
+pub mod arn;
 pub mod blob;
 pub mod ec2;
 pub mod ecs;
