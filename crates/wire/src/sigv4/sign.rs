@@ -1,0 +1,169 @@
+//! Signing our own requests: the agent's, the command line's, the tests'.
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::canonical::{self, RequestParts, encode, hex, hex_sha256};
+use super::{ALGORITHM, TERMINATOR, keys, time};
+use crate::Timestamp;
+
+/// Who signs, for what and when.
+#[derive(Clone, Copy)]
+pub struct Signer<'a> {
+    /// The access key.
+    pub access_key_id: &'a str,
+    /// Its secret.
+    pub secret: &'a str,
+    /// The token of temporary credentials.
+    pub session_token: Option<&'a str>,
+    /// The region of the scope.
+    pub region: &'a str,
+    /// The service of the scope.
+    pub service: &'a str,
+    /// The time of signing.
+    pub now: Timestamp,
+}
+
+impl fmt::Debug for Signer<'_> {
+    // Secrets stay out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer")
+            .field("access_key_id", &self.access_key_id)
+            .field("region", &self.region)
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Signer<'_> {
+    fn scope(&self, time: &str) -> String {
+        let Signer { region, service, .. } = self;
+        format!("{}/{region}/{service}/{TERMINATOR}", &time[..8])
+    }
+
+    fn signature(&self, time: &str, canonical: &[u8]) -> String {
+        let text =
+            canonical::string_to_sign(time, &self.scope(time), canonical);
+        let Signer { secret, region, service, .. } = self;
+        let key = keys::derive(secret, &time[..8], region, service);
+        hex(hmac::sign(&key, text.as_bytes()).as_ref())
+    }
+}
+
+/// Why a request cannot be signed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    /// The token or the key id cannot stand in a header.
+    #[error("credentials with characters that no header may have")]
+    Credentials,
+    /// There is no host to sign.
+    #[error("a request without a host header cannot be signed")]
+    NoHost,
+}
+
+/// Adds `x-amz-date`, `x-amz-security-token` and `authorization`. Signs the
+/// host, the content type and every `x-amz-*` header.
+pub fn sign(
+    signer: &Signer<'_>,
+    method: &Method,
+    path_and_query: (&str, Option<&str>),
+    headers: &mut HeaderMap,
+    body: &[u8],
+) -> Result<(), SignError> {
+    if !headers.contains_key("host") {
+        return Err(SignError::NoHost);
+    }
+    let value = |text: &str| {
+        HeaderValue::from_str(text).map_err(|_| SignError::Credentials)
+    };
+    let time = time::format(signer.now);
+    headers.insert("x-amz-date", value(&time)?);
+    headers.remove("authorization");
+    headers.remove("x-amz-security-token");
+    if let Some(token) = signer.session_token {
+        headers.insert("x-amz-security-token", value(token)?);
+    }
+    let mut signed: Vec<&str> = headers
+        .keys()
+        .map(http::HeaderName::as_str)
+        .filter(|name| {
+            matches!(*name, "host" | "content-type")
+                || name.starts_with("x-amz-")
+        })
+        .collect();
+    signed.sort_unstable();
+    let (path, query) = path_and_query;
+    let parts = RequestParts { method, path, query, headers, body };
+    let canonical = canonical::request(&parts, &signed, &hex_sha256(body));
+    let authorization = format!(
+        "{ALGORITHM} Credential={}/{}, SignedHeaders={}, Signature={}",
+        signer.access_key_id,
+        signer.scope(&time),
+        signed.join(";"),
+        signer.signature(&time, &canonical)
+    );
+    let mut authorization = value(&authorization)?;
+    authorization.set_sensitive(true);
+    headers.insert("authorization", authorization);
+    Ok(())
+}
+
+/// Why a request cannot be presigned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PresignError {
+    /// AWS takes 1 second to 7 days.
+    #[error("a presigned request is good for 1 to 604800 seconds, not {0}")]
+    Expires(i64),
+    /// The host cannot stand in a header.
+    #[error("not a host: {0:?}")]
+    Host(String),
+}
+
+/// The query of a presigned `GET` without headers but the host.
+pub fn presign(
+    signer: &Signer<'_>,
+    host: &str,
+    path_and_query: (&str, Option<&str>),
+    expires_secs: i64,
+) -> Result<String, PresignError> {
+    if !(1..=super::MAX_EXPIRES_SECS).contains(&expires_secs) {
+        return Err(PresignError::Expires(expires_secs));
+    }
+    let (path, query) = path_and_query;
+    let time = time::format(signer.now);
+    let credential =
+        format!("{}/{}", signer.access_key_id, signer.scope(&time));
+    let mut text = query.unwrap_or_default().to_owned();
+    let mut add = |name: &str, value: &str| {
+        if !text.is_empty() {
+            text.push('&');
+        }
+        text.push_str(name);
+        text.push('=');
+        encode(value.as_bytes(), &mut text);
+    };
+    add("X-Amz-Algorithm", ALGORITHM);
+    add("X-Amz-Credential", &credential);
+    add("X-Amz-Date", &time);
+    add("X-Amz-Expires", &expires_secs.to_string());
+    add("X-Amz-SignedHeaders", "host");
+    if let Some(token) = signer.session_token {
+        add("X-Amz-Security-Token", token);
+    }
+    let mut headers = HeaderMap::new();
+    let value = HeaderValue::from_str(host)
+        .map_err(|_| PresignError::Host(host.to_owned()))?;
+    headers.insert("host", value);
+    let parts = RequestParts {
+        method: &Method::GET,
+        path,
+        query: Some(&text),
+        headers: &headers,
+        body: &[],
+    };
+    let canonical = canonical::request(&parts, &["host"], &hex_sha256(b""));
+    let signature = signer.signature(&time, &canonical);
+    Ok(format!("{text}&X-Amz-Signature={signature}"))
+}
