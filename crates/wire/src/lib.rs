@@ -19,6 +19,7 @@ pub mod sts;
 pub mod tcs;
 pub mod text;
 pub mod timestamp;
+pub mod validate;
 
 pub use blob::Blob;
 pub use error::ApiError;
