@@ -14,6 +14,7 @@ pub mod frame;
 pub mod iam;
 pub mod logs;
 pub mod model;
+pub mod protocol;
 pub mod sigv4;
 pub mod sts;
 pub mod tcs;

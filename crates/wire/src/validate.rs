@@ -155,21 +155,21 @@ impl Checker {
             return;
         }
         match shape {
-            Shape::Structure(structure) => match value {
-                Value::Object(members) => self.structure(structure, members),
-                other => self.wrong_type(Kind::Structure, other),
+            Shape::Structure(structure) => match value.as_object_mut() {
+                Some(members) => self.structure(structure, members),
+                None => self.wrong_type(Kind::Structure, value),
             },
-            Shape::List(list) => match value {
-                Value::Array(items) => self.list(list, items),
-                other => self.wrong_type(Kind::List, other),
+            Shape::List(list) => match value.as_array_mut() {
+                Some(items) => self.list(list, items),
+                None => self.wrong_type(Kind::List, value),
             },
-            Shape::Map(map) => match value {
-                Value::Object(entries) => self.map(map, entries),
-                other => self.wrong_type(Kind::Structure, other),
+            Shape::Map(map) => match value.as_object_mut() {
+                Some(entries) => self.map(map, entries),
+                None => self.wrong_type(Kind::Structure, value),
             },
-            Shape::String(text) => match value {
-                Value::String(string) => self.string(text, string),
-                other => self.wrong_type(Kind::String, other),
+            Shape::String(text) => match value.as_str() {
+                Some(string) => self.string(text, string),
+                None => self.wrong_type(Kind::String, value),
             },
             Shape::Integer(range) => {
                 let bounds = (i64::from(i32::MIN), i64::from(i32::MAX));

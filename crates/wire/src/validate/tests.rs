@@ -163,6 +163,10 @@ fn walk(
         return;
     }
     seen.push(shape);
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only the shapes with others in them and patterns matter"
+    )]
     match shape {
         Shape::Structure(structure) => structure
             .members
