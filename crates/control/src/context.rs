@@ -11,12 +11,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::call::{Backend, Call, Caller, Credential, Verified};
 use crate::config::Config;
+use crate::logs::LogStore;
 use crate::{reconcilers, services};
 
 /// What every handler, reconciler and session works with.
 pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) store: Store,
+    pub(crate) logs: LogStore,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
 }
@@ -25,16 +27,6 @@ impl Context {
     /// The newest committed state.
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.store.snapshot()
-    }
-
-    /// Ids for new tasks: for each the task's, its attachment's and those of
-    /// as many containers as a task may have.
-    pub(crate) fn ids_for_tasks(&self, count: usize) -> Vec<Vec<u128>> {
-        /// A task and its network interface, and ten containers (quota
-        /// "containers per task definition").
-        const IDS: usize = 2 + 10;
-        let one = || (0..IDS).map(|_| self.ids.uuid()).collect();
-        (0..count).map(|_| one()).collect()
     }
 
     /// Runs a transaction whose refusal is already an API error.
@@ -108,10 +100,11 @@ impl ControlPlane {
     pub async fn open(
         config: Config,
         store: Store,
+        logs: LogStore,
         clock: Arc<dyn Clock>,
         ids: Arc<dyn Ids>,
     ) -> Result<ControlPlane, OpenControlError> {
-        let context = Arc::new(Context { config, store, clock, ids });
+        let context = Arc::new(Context { config, store, logs, clock, ids });
         reconcilers::forget_connections(&context)
             .await
             .map_err(OpenControlError::Prepare)?;
@@ -124,11 +117,13 @@ impl ControlPlane {
         Ok(control)
     }
 
-    /// Stops reconcilers and sessions and waits for them.
+    /// Stops reconcilers and sessions and waits for them, then closes the log
+    /// storage.
     pub async fn close(&self) {
         self.stop.cancel();
         self.running.close();
         self.running.wait().await;
+        self.context.logs.close().await;
     }
 
     pub(crate) fn context(&self) -> &Arc<Context> {

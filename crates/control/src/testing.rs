@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::call::Caller;
 use crate::config::Config;
 use crate::context::{Context, Scope};
+use crate::logs::LogStore;
 
 /// The account of every test.
 pub(crate) const ACCOUNT: &str = "000000000000";
@@ -67,6 +68,7 @@ impl TestBed {
         let cx = Arc::new(Context {
             config: Config::new(ACCOUNT, REGION),
             store,
+            logs: LogStore::open(&dir.path().join("logs")).unwrap(),
             clock: Arc::<TestClock>::clone(&clock),
             ids: Arc::new(TestIds::default()),
         });

@@ -228,7 +228,7 @@ fn refuse(appends: Vec<Append>, error: &AppendLogsError) {
 }
 
 /// An error with its sources, in one line.
-pub(super) fn error_text(error: &dyn std::error::Error) -> String {
+pub(crate) fn error_text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

@@ -83,6 +83,15 @@ pub(crate) enum ReadLogsError {
     Closed,
 }
 
+impl From<ReadLogsError> for DeleteLogsError {
+    fn from(error: ReadLogsError) -> DeleteLogsError {
+        match error {
+            ReadLogsError::File(error) => DeleteLogsError::File(error),
+            ReadLogsError::Closed => DeleteLogsError::Closed,
+        }
+    }
+}
+
 /// Why a group was not deleted or swept.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

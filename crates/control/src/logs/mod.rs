@@ -23,9 +23,10 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use committer::error_text;
 pub(crate) use error::{AppendLogsError, DeleteLogsError, ReadLogsError};
 pub use error::{LogFileError, OpenLogsError};
-pub(crate) use query::{Direction, Page, Query};
+pub(crate) use query::{Direction, Query};
 pub use store::LogStore;
 
 use std::fmt;

@@ -54,7 +54,7 @@ struct Inner {
 pub(super) struct Groups {
     root: PathBuf,
     open: Mutex<HashMap<GroupId, Arc<Group>>>,
-    sealings: mpsc::Sender<Sealing>,
+    sealings: Mutex<Option<mpsc::Sender<Sealing>>>,
 }
 
 impl Groups {
@@ -67,10 +67,14 @@ impl Groups {
         let group = Arc::new(Group::open(&self.root, id)?);
         let frozen: Vec<u64> =
             group.state.read().frozen.keys().copied().collect();
+        let sealings = self.sealings.lock().clone();
         for number in frozen {
-            // A full queue is no loss: the next opening asks again.
             let group = Arc::clone(&group);
-            let _ = self.sealings.try_send(Sealing::Seal { group, number });
+            let seal = Sealing::Seal { group, number };
+            if let Some(sealings) = &sealings {
+                // A full queue is no loss: the next opening asks again.
+                let _ = sealings.try_send(seal);
+            }
         }
         open.insert(id, Arc::clone(&group));
         Ok(group)
@@ -100,7 +104,7 @@ impl LogStore {
         let groups = Arc::new(Groups {
             root: root.to_owned(),
             open: Mutex::new(HashMap::new()),
-            sealings: sealings.clone(),
+            sealings: Mutex::new(Some(sealings.clone())),
         });
         let committer = Committer {
             groups: Arc::clone(&groups),
@@ -229,8 +233,7 @@ impl LogStore {
                 self.command(freeze).await.map_err(closed)?;
             }
             Ok(false) => {}
-            Err(ReadLogsError::File(error)) => return Err(error.into()),
-            Err(ReadLogsError::Closed) => return Err(closed(())),
+            Err(error) => return Err(error.into()),
         }
         let group = self.inner.groups.get(group)?;
         let (answer, answered) = oneshot::channel();
@@ -265,13 +268,12 @@ impl LogStore {
         let threads = std::mem::take(&mut *self.inner.threads.lock());
         let groups = Arc::clone(&self.inner.groups);
         let joined = tokio::task::spawn_blocking(move || {
+            // The sealer ends when nobody can send to it any more: first
+            // the committer must have ended.
             let mut threads = threads.into_iter();
-            // The sealer ends when nobody can send to it: the committer
-            // must have ended, and no group may be opened any more.
-            if let Some(committer) = threads.next() {
-                let _ = committer.join();
-            }
-            drop(groups);
+            let _ = threads.next().map(JoinHandle::join);
+            groups.sealings.lock().take();
+            let _ = threads.next().map(JoinHandle::join);
         });
         let _ = joined.await;
     }

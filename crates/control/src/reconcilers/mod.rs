@@ -23,6 +23,9 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// The wait after a pass that could not store its decision.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How often expired log events are looked for; retention counts in days.
+const SWEEP_LOGS_EVERY: Duration = Duration::from_secs(10 * 60);
+
 /// Starts every reconciler.
 pub(crate) fn spawn(
     cx: &Arc<Context>,
@@ -31,6 +34,7 @@ pub(crate) fn spawn(
 ) {
     running.spawn(run_provision(Arc::clone(cx), stop.clone()));
     running.spawn(run_expire(Arc::clone(cx), stop.clone()));
+    running.spawn(run_sweep_logs(Arc::clone(cx), stop.clone()));
 }
 
 /// After a restart no session is up, whatever the rows say.
@@ -79,6 +83,18 @@ async fn run_expire(cx: Arc<Context>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = timer.tick() => expire::pass(&cx).await,
+        }
+    }
+}
+
+async fn run_sweep_logs(cx: Arc<Context>, stop: CancellationToken) {
+    // Not at once: a start has better things to do than to read every group.
+    let start = tokio::time::Instant::now() + SWEEP_LOGS_EVERY;
+    let mut timer = tokio::time::interval_at(start, SWEEP_LOGS_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = timer.tick() => crate::services::logs::sweep::pass(&cx).await,
         }
     }
 }

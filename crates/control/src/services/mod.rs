@@ -3,15 +3,19 @@
 //! A service is its `operations!` list: each operation with its handler and
 //! its verdict, or with the reason why it is refused.
 
+mod common;
 #[allow(dead_code, reason = "RunTask and the handlers are about to land")]
 pub(crate) mod ec2;
 pub(crate) mod ecs;
+pub(crate) mod logs;
 
 use minato_store::Tables;
 use minato_wire::ApiError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+pub(crate) use common::{Empty, open_token, partition_of, seal_token};
 
 use crate::call::{Call, Credential};
 use crate::context::{Context, Scope};
@@ -63,6 +67,7 @@ pub(crate) async fn dispatch(
     let name = call.operation.name;
     match call.service.name {
         "ecs" => ecs::dispatch(cx, &scope, name, call.input).await,
+        "logs" => logs::dispatch(cx, &scope, name, call.input).await,
         other => Err(ApiError::new(
             "UnknownOperationException",
             400,
@@ -73,10 +78,18 @@ pub(crate) async fn dispatch(
 
 /// The verdicts of all services.
 pub(crate) fn coverage() -> Vec<ServiceCoverage> {
-    vec![ServiceCoverage {
-        service: &minato_wire::ecs::SERVICE,
-        verdicts: ecs::COVERAGE,
-    }]
+    vec![
+        ServiceCoverage {
+            service: &minato_wire::ecs::SERVICE,
+            verdicts: ecs::COVERAGE,
+            others: None,
+        },
+        ServiceCoverage {
+            service: &minato_wire::logs::SERVICE,
+            verdicts: logs::COVERAGE,
+            others: None,
+        },
+    ]
 }
 
 /// The typed form of a checked input.
@@ -113,7 +126,7 @@ pub(crate) fn reason(coverage: &[(&str, Support)], operation: &str) -> String {
 
 /// Adds the tables of the services that keep rows of their own.
 pub(crate) fn tables(tables: Tables) -> Tables {
-    ec2::tables(tables)
+    logs::tables(ec2::tables(tables))
 }
 
 /// The credential of an access key id, whoever issued it.

@@ -22,7 +22,6 @@ mod address;
 mod attach;
 mod error;
 mod firewall;
-mod flows;
 mod forwarding;
 mod leases;
 mod leftovers;

@@ -95,7 +95,7 @@ pub(crate) fn allocate_eni(
     };
     let address = subnet.cidr.at(offset);
     tx.put(SubnetRow { next_offset: offset + 1, ..(*subnet).clone() });
-    let partition = partition_of(&request.region);
+    let partition = crate::services::partition_of(&request.region);
     let eni = EniRow {
         id: hex_id("eni", request.id),
         subnet_id: request.subnet_id,
@@ -186,15 +186,4 @@ pub(crate) fn hex_id(prefix: &str, number: u128) -> String {
     // Version and variant bits of a UUID lie in the middle; fold them away.
     let folded = (number >> 64) ^ (number & u128::from(u64::MAX));
     format!("{prefix}-0{folded:016x}")
-}
-
-/// The partition that a region belongs to.
-pub(crate) fn partition_of(region: &str) -> &'static str {
-    if region.starts_with("cn-") {
-        "aws-cn"
-    } else if region.starts_with("us-gov-") {
-        "aws-us-gov"
-    } else {
-        "aws"
-    }
 }
