@@ -4,6 +4,7 @@
 //! Nothing here reads a clock, draws a random number or does I/O. Time, ids
 //! and seeds come in with the call, so equal inputs give equal answers.
 
+pub mod capacity;
 pub mod env;
 pub mod filter_pattern;
 pub mod id;

@@ -1,8 +1,11 @@
 //! Amazon ECS.
 
+mod account_settings;
+mod clusters;
 pub(crate) mod lookup;
 mod page;
 mod register;
+mod task_definitions;
 pub(crate) mod tasks;
 mod view;
 
@@ -23,6 +26,23 @@ const EXPRESS: &str = "Express services need load balancers";
 
 operations! {
     served {
+        "CreateCluster", Support::Partial("no Cloud Map namespaces, no Auto Scaling group providers") => clusters::create_cluster;
+        "DeleteAccountSetting", Support::Full => account_settings::delete_account_setting;
+        "DeleteCluster", Support::Full => clusters::delete_cluster;
+        "DeleteTaskDefinitions", Support::Full => task_definitions::delete_task_definitions;
+        "DeregisterTaskDefinition", Support::Full => task_definitions::deregister_task_definition;
+        "DescribeClusters", Support::Full => clusters::describe_clusters;
+        "DescribeTaskDefinition", Support::Full => task_definitions::describe_task_definition;
+        "ListAccountSettings", Support::Full => account_settings::list_account_settings;
+        "ListClusters", Support::Full => clusters::list_clusters;
+        "ListTaskDefinitionFamilies", Support::Full => task_definitions::list_task_definition_families;
+        "ListTaskDefinitions", Support::Full => task_definitions::list_task_definitions;
+        "PutAccountSetting", Support::Full => account_settings::put_account_setting;
+        "PutAccountSettingDefault", Support::Full => account_settings::put_account_setting_default;
+        "PutClusterCapacityProviders", Support::Partial("FARGATE and FARGATE_SPOT only") => clusters::put_cluster_capacity_providers;
+        "RegisterTaskDefinition", Support::Full => task_definitions::register_task_definition;
+        "UpdateCluster", Support::Partial("no Cloud Map namespaces") => clusters::update_cluster;
+        "UpdateClusterSettings", Support::Full => clusters::update_cluster_settings;
         "DescribeTasks", Support::Full => tasks::describe_tasks;
         "DiscoverPollEndpoint", Support::Full => register::discover_poll_endpoint;
         "ListTasks", Support::Full => tasks::list_tasks;
