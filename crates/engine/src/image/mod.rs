@@ -10,6 +10,7 @@
 //! last layer is in place. A layer is *absent*, *in progress* (under `tmp/`,
 //! seen by nobody) or *complete*.
 
+mod behavior;
 pub mod build;
 mod collect;
 mod digest;
@@ -18,7 +19,9 @@ mod load;
 mod manifest;
 mod names;
 mod progress;
+mod pull;
 mod reference;
+mod registry;
 mod store;
 mod unpack;
 
@@ -28,6 +31,7 @@ use std::{
     sync::Arc,
 };
 
+pub use behavior::{ParsePullBehaviorError, PullBehavior};
 pub use collect::{DiskUsage, Removed};
 pub use digest::{Digest, ParseDigestError};
 pub use load::LoadImageError;
@@ -36,14 +40,20 @@ pub use names::ImageOrigin;
 pub use progress::{
     LayerPhase, LayerProgress, ProgressSender, PullPhase, PullProgress,
 };
+pub use pull::{PullImageError, PullOptions};
 pub use reference::{
     DEFAULT_REGISTRY, DEFAULT_TAG, EcrRegistry, ImageReference,
     ParseReferenceError,
+};
+pub use registry::{
+    ParseMirrorError, RegistryAuth, RegistryConfig, RegistryError,
+    RegistryTimeouts,
 };
 pub use unpack::{UnpackLayerError, UnpackLimits};
 
 use manifest::{ConfigFile, Platform};
 use names::{NameTable, Record};
+use registry::RegistryClient;
 use store::Store;
 
 /// An image that is here, whole, and ready to be stacked.
@@ -72,10 +82,22 @@ pub struct Image {
 
 /// Why the image store did not open.
 #[derive(Debug, thiserror::Error)]
-#[error("could not open the image store in {}", .root.display())]
-pub struct OpenImageStoreError {
-    root: PathBuf,
-    source: io::Error,
+pub enum OpenImageStoreError {
+    /// The directory is unusable.
+    #[error("could not open the image store in {}", .root.display())]
+    Directory {
+        /// Where.
+        root: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A mirror in the configuration is unusable.
+    #[error("the registry configuration is invalid")]
+    Mirror {
+        /// Which, and why.
+        #[from]
+        source: ParseMirrorError,
+    },
 }
 
 /// Why the image store could not say what it has.
@@ -89,6 +111,8 @@ pub struct ReadImagesError {
 /// Settings of an image store.
 #[derive(Debug, Clone, Default)]
 pub struct ImageStoreConfig {
+    /// Where images come from.
+    pub registries: RegistryConfig,
     /// How much a layer may unpack to.
     pub limits: UnpackLimits,
 }
@@ -106,6 +130,8 @@ struct Inner {
     config: ImageStoreConfig,
     platform: Platform,
     collector: collect::Collector,
+    client: RegistryClient,
+    flights: pull::Flights,
 }
 
 impl ImageStore {
@@ -117,6 +143,9 @@ impl ImageStore {
         root: &Path,
         config: ImageStoreConfig,
     ) -> Result<ImageStore, OpenImageStoreError> {
+        let registries = config.registries.clone();
+        let flights = pull::Flights::new(registries.parallel_layers);
+        let client = RegistryClient::new(registries)?;
         let opened = Store::open(root).and_then(|store| {
             let inner = Inner {
                 store,
@@ -124,14 +153,18 @@ impl ImageStore {
                 config,
                 platform: Platform::host(),
                 collector: collect::Collector::default(),
+                client,
+                flights,
             };
             let images = ImageStore { inner: Arc::new(inner) };
             images.inner.names.all(&images.inner.store)?;
             images.empty_trash_behind();
             Ok(images)
         });
-        opened
-            .map_err(|source| OpenImageStoreError { root: root.into(), source })
+        opened.map_err(|source| OpenImageStoreError::Directory {
+            root: root.into(),
+            source,
+        })
     }
 
     /// Returns an image, if it is here and whole.

@@ -12,7 +12,7 @@ use minato_engine::image::{
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::support::*;
+use super::{registry::arch, support::*};
 
 async fn load(
     store: &TestStore,
@@ -117,14 +117,6 @@ fn legacy(tags: &Value, layers: &[Vec<u8>]) -> Vec<u8> {
         parts.push((name, layer));
     }
     tar_of(&parts)
-}
-
-fn arch() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
 }
 
 #[tokio::test]
@@ -332,16 +324,6 @@ async fn removing_gives_back_what_nobody_uses() {
     assert_eq!((store.count("layers"), store.count("blobs/sha256")), (0, 0));
     let empty = || store.count("trash") == 0;
     wait_for("the trash to be empty", empty).await;
-}
-
-async fn wait_for(what: &str, is_so: impl Fn() -> bool) {
-    for _ in 0..1000 {
-        if is_so() {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("waited 10 s for {what}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Layers, archives and stores for the image tests.
 
-use std::{fs, path::Path};
+use std::{fs, io::Write as _, path::Path};
 
 use minato_engine::image::{
     Image, ImageConfig, ImageReference, ImageStore, ImageStoreConfig, build,
@@ -100,4 +100,21 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder =
+        flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub(crate) async fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("waited 10 s for {what}");
 }

@@ -237,7 +237,7 @@ impl Inner {
         let mut by_digest: BTreeMap<Digest, Found> = BTreeMap::new();
         let mut other_platform = None;
         for entry in &index.manifests {
-            let mut found = match self.resolve(source, entry, 0) {
+            let mut found = match self.resolve_part(source, entry, 0) {
                 Ok(found) => found,
                 Err(LoadImageError::Manifest {
                     source:
@@ -270,7 +270,7 @@ impl Inner {
     }
 
     /// Follows a descriptor through indexes to this platform's manifest.
-    fn resolve(
+    fn resolve_part(
         &self,
         source: &Source,
         entry: &Descriptor,
@@ -283,7 +283,7 @@ impl Inner {
         match Content::parse(&bytes)? {
             Content::Index(index) => {
                 let chosen = index.select(&self.platform)?;
-                let found = self.resolve(source, chosen, depth + 1)?;
+                let found = self.resolve_part(source, chosen, depth + 1)?;
                 Ok(Found { digest: entry.digest, ..found })
             }
             Content::Manifest(manifest) => {
