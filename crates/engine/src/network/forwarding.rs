@@ -15,13 +15,12 @@ use std::process::{Command, Output, Stdio};
 use super::error::{DoingStep, NetworkStepError};
 use super::firewall::{self, Segment};
 use super::leftovers;
-use super::netlink::{Attributes, Family, Socket, text};
+use super::netlink::{Family, Socket};
 use super::{NetworkConfig, nft, sysctl};
 
 const IP_FORWARD: &str = "ipv4/ip_forward";
 const DOCKER_USER: &str = "DOCKER-USER";
 const FORWARD: &str = "FORWARD";
-const NF_DROP: u32 = 0;
 /// Where iptables lives when PATH does not say.
 const TOOL_DIRS: [&str; 4] =
     ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin"];
@@ -75,8 +74,9 @@ pub(super) fn pass_other_firewalls(
     segments: &[Segment],
 ) -> Result<(), NetworkStepError> {
     for (backend, chain) in obstacles()? {
+        let present = listing(backend, chain)?;
         for rule in passage(segments) {
-            if iptables(backend, "-C", chain, &rule)?.status.success() {
+            if is_listed(&present, chain, &rule) {
                 continue;
             }
             let output = iptables(backend, "-I", chain, &rule)?;
@@ -94,13 +94,9 @@ pub(super) fn pass_other_firewalls(
 pub(super) fn forget_other_firewalls(
     segments: &[Segment],
 ) -> Result<(), NetworkStepError> {
-    for backend in backends()? {
-        for chain in [DOCKER_USER, FORWARD] {
-            for rule in passage(segments) {
-                // Each call deletes one; none left is the usual failure.
-                while iptables(backend, "-D", chain, &rule)?.status.success() {}
-            }
-        }
+    for (backend, chain, rule) in ours_in_other_firewalls(segments)? {
+        // Each call deletes one; none left is the usual failure.
+        while iptables(backend, "-D", chain, &rule)?.status.success() {}
     }
     Ok(())
 }
@@ -109,20 +105,43 @@ pub(super) fn forget_other_firewalls(
 pub(super) fn rules_left(
     segments: &[Segment],
 ) -> Result<Vec<String>, NetworkStepError> {
-    let mut left = Vec::new();
-    for backend in backends()? {
-        for chain in [DOCKER_USER, FORWARD] {
-            for rule in passage(segments) {
-                if iptables(backend, "-C", chain, &rule)?.status.success() {
-                    left.push(format!("{chain} {}", rule.join(" ")));
-                }
-            }
-        }
-    }
-    Ok(left)
+    let ours = ours_in_other_firewalls(segments)?.into_iter();
+    Ok(ours
+        .map(|(_, chain, rule)| {
+            format!("iptables rule {chain} {}", rule.join(" "))
+        })
+        .collect())
 }
 
-fn passage(segments: &[Segment]) -> Vec<[String; 4]> {
+type Rule = [String; 4];
+
+fn ours_in_other_firewalls(
+    segments: &[Segment],
+) -> Result<Vec<(Backend, &'static str, Rule)>, NetworkStepError> {
+    let mut ours = Vec::new();
+    for backend in backends()? {
+        for chain in [DOCKER_USER, FORWARD] {
+            let present = listing(backend, chain)?;
+            let mut rules = passage(segments);
+            rules.retain(|rule| is_listed(&present, chain, rule));
+            ours.extend(rules.into_iter().map(|rule| (backend, chain, rule)));
+        }
+    }
+    Ok(ours)
+}
+
+/// The rules of a chain; none where there is no such chain.
+fn listing(backend: Backend, chain: &str) -> Result<String, NetworkStepError> {
+    let output = iptables(backend, "-S", chain, &[])?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn is_listed(listing: &str, chain: &str, rule: &Rule) -> bool {
+    let wanted = format!("-A {chain} {}", rule.join(" "));
+    listing.lines().any(|line| line == wanted)
+}
+
+fn passage(segments: &[Segment]) -> Vec<Rule> {
     let rule = |direction: &str, bridge: &str| {
         [direction, bridge, "-j", "ACCEPT"].map(str::to_owned)
     };
@@ -136,8 +155,7 @@ fn obstacles() -> Result<Vec<(Backend, &'static str)>, NetworkStepError> {
     let nft = nft_chains()?;
     found.extend(obstacle(&nft).map(|chain| (Backend::Nft, chain)));
     if has_legacy_rules() {
-        let listing = iptables(Backend::Legacy, "-S", "", &[])?;
-        let chains = parse_listing(&String::from_utf8_lossy(&listing.stdout));
+        let chains = parse_listing(&listing(Backend::Legacy, "")?);
         let chain = obstacle(&chains);
         found.extend(chain.map(|chain| (Backend::Legacy, chain)));
     }
@@ -172,23 +190,62 @@ fn backends() -> Result<Vec<Backend>, NetworkStepError> {
 
 /// The chains of iptables-nft's filter table, asked without the program.
 fn nft_chains() -> Result<Vec<Chain>, NetworkStepError> {
+    let mut chains = all_chains()?;
+    chains.retain(is_of_iptables);
+    Ok(chains.into_iter().map(|chain| (chain.name, chain.drops)).collect())
+}
+
+fn is_of_iptables(chain: &nft::Chain) -> bool {
+    chain.family == nft::NFPROTO_IPV4 && chain.table == "filter"
+}
+
+fn all_chains() -> Result<Vec<nft::Chain>, NetworkStepError> {
     let mut socket =
         Socket::open(Family::Netfilter).doing("open an nftables socket")?;
     let mut chains = Vec::new();
     socket
         .dump(&nft::chains(), |_, payload| {
-            let attributes = Attributes(payload.get(4..).unwrap_or_default());
-            let table = attributes.value(1).map(text);
-            let name = attributes.value(3).map(text);
-            let policy = attributes.value(5).and_then(|v| v.first_chunk());
-            let drops =
-                policy.is_some_and(|v| u32::from_be_bytes(*v) == NF_DROP);
-            if table.as_deref() == Some("filter") {
-                chains.extend(name.map(|name| (name, drops)));
-            }
+            chains.extend(nft::parse_chain(payload));
         })
         .doing("list the nftables chains")?;
     Ok(chains)
+}
+
+/// Firewalls that stop containers' packets and that only the host's owner
+/// can open, in the calling thread's network namespace; each with its cure.
+/// `name` is the network's.
+pub fn closed_firewalls(name: &str) -> Result<Vec<String>, NetworkStepError> {
+    let (vpc, bridge) = super::open::bridge_names(name);
+    let mut found = Vec::new();
+    let mut has_firewalld = false;
+    for chain in all_chains()? {
+        let family = match chain.family {
+            nft::NFPROTO_IPV4 => "ip",
+            nft::NFPROTO_INET => "inet",
+            _ => continue,
+        };
+        has_firewalld |= chain.table == "firewalld";
+        let is_closed = chain.hook == Some(nft::HOOK_FORWARD) && chain.drops;
+        if is_closed && !is_of_iptables(&chain) {
+            let nft::Chain { table, name: chain, .. } = chain;
+            found.push(format!(
+                "nftables drops forwarded packets; let those of Minato pass: \
+                 nft insert rule {family} {table} {chain} \
+                 iifname '{{ \"{vpc}\", \"{bridge}\" }}' accept; \
+                 nft insert rule {family} {table} {chain} \
+                 oifname '{{ \"{vpc}\", \"{bridge}\" }}' accept"
+            ));
+        }
+    }
+    if has_firewalld {
+        found.push(format!(
+            "firewalld is running; unless it is done already, trust Minato's \
+             bridges: firewall-cmd --permanent --zone=trusted \
+             --add-interface={vpc} --add-interface={bridge} && \
+             firewall-cmd --reload"
+        ));
+    }
+    Ok(found)
 }
 
 /// Whether iptables-legacy has been used in this namespace; asking the

@@ -30,6 +30,7 @@ mod netlink;
 mod nft;
 mod open;
 mod ports;
+mod probe;
 mod resolv;
 mod route;
 mod sysctl;
@@ -49,7 +50,9 @@ pub use error::{
     AttachError, NetworkStepError, OpenNetworkError, PublishError,
     ResolvConfError,
 };
+pub use forwarding::closed_firewalls;
 pub use leftovers::leftovers;
+pub use probe::{ProbeNetworkError, probe};
 pub use resolv::{ResolvConf, resolv_conf};
 
 use firewall::Segment;

@@ -5,7 +5,9 @@
 //! `nft --debug=netlink` shows for the same rules, so that `nft list ruleset`
 //! can print ours.
 
-use super::netlink::{NFNL_SUBSYS_NFTABLES, NLM_F_CREATE, Request};
+use super::netlink::{
+    Attributes, NFNL_SUBSYS_NFTABLES, NLM_F_APPEND, NLM_F_CREATE, Request, text,
+};
 
 const NFT_MSG_NEWTABLE: u16 = 0;
 const NFT_MSG_GETTABLE: u16 = 1;
@@ -21,6 +23,8 @@ const NFT_MSG_DELSETELEM: u16 = 14;
 
 /// Netfilter's number for IPv4, also the family of our table.
 pub(super) const NFPROTO_IPV4: u8 = 2;
+/// Tables for IPv4 and IPv6.
+pub(super) const NFPROTO_INET: u8 = 1;
 
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_DATA_VALUE: u16 = 1;
@@ -81,9 +85,40 @@ pub(super) fn tables() -> Request {
     request(NFT_MSG_GETTABLE, 0)
 }
 
-/// Asks for all chains of IPv4 tables.
+/// Asks for all chains that see IPv4 packets, and others.
 pub(super) fn chains() -> Request {
-    request(NFT_MSG_GETCHAIN, 0)
+    const NFPROTO_UNSPEC: u8 = 0;
+    let fixed = [NFPROTO_UNSPEC, 0, 0, 0];
+    let message = (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETCHAIN;
+    Request::new(message, 0, &fixed)
+}
+
+/// A chain as the kernel lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chain {
+    pub(super) family: u8,
+    pub(super) table: String,
+    pub(super) name: String,
+    /// The hook it starts at, if it does.
+    pub(super) hook: Option<u32>,
+    /// Whether it drops what no rule accepts.
+    pub(super) drops: bool,
+}
+
+/// Reads one answer to [`chains`].
+pub(super) fn parse_chain(payload: &[u8]) -> Option<Chain> {
+    let attributes = Attributes(payload.get(4..)?);
+    let number = |value: &[u8]| {
+        value.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+    };
+    let hook = attributes.value(4).and_then(|h| Attributes(h).value(1));
+    Some(Chain {
+        family: *payload.first()?,
+        table: text(attributes.value(1)?),
+        name: text(attributes.value(3)?),
+        hook: hook.and_then(number),
+        drops: attributes.value(5).and_then(number) == Some(NF_DROP),
+    })
 }
 
 /// Makes a chain that starts at a hook, unless it exists.
@@ -108,8 +143,7 @@ pub(super) fn chain_flush(table: &str, chain: &str) -> Request {
 
 /// Appends a rule to a chain.
 pub(super) fn rule_append(table: &str, chain: &str, rule: &Rule) -> Request {
-    let mut request =
-        request(NFT_MSG_NEWRULE, NLM_F_CREATE | super::netlink::NLM_F_APPEND);
+    let mut request = request(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND);
     request.string(1, table).string(2, chain).nested(4, |list| {
         for expression in &rule.0 {
             list.nested(NFTA_LIST_ELEM, |e| expression.write(e));
@@ -188,7 +222,6 @@ pub(super) fn map_entries(table: &str, map: &str) -> Request {
 
 /// Reads the entries in one answer to [`map_entries`].
 pub(super) fn parse_entries(payload: &[u8], entries: &mut Vec<MapEntry>) {
-    use super::netlink::Attributes;
     let attributes = Attributes(payload.get(4..).unwrap_or_default());
     let Some(list) = attributes.value(3) else { return };
     for (_, element) in Attributes(list) {

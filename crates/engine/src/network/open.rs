@@ -97,6 +97,9 @@ impl Inner {
             let cause = error.cause();
             tracing::warn!(%error, %cause, "another firewall is in the way");
         }
+        for cure in forwarding::closed_firewalls(&inner.config.name)? {
+            tracing::warn!("{cure}");
+        }
         Ok(inner)
     }
 

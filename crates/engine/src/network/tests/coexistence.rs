@@ -126,3 +126,60 @@ fn rules_flushed_by_others_are_put_back() {
         world.remove_outside(outside);
     });
 }
+
+#[test]
+fn firewalls_that_only_their_owner_can_open_are_named() {
+    in_world(|world| {
+        assert_eq!(closed_firewalls("mn").unwrap(), Vec::<String>::new());
+        let closed = "add chain inet mine forward { type filter hook forward \
+             priority 0; policy drop; }";
+        if !run("nft", "add table inet mine") || !run("nft", closed) {
+            return;
+        }
+        let network = world.open();
+        let found = closed_firewalls("mn").unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("rule inet mine forward"), "{found:?}");
+        // The cure it names is one.
+        let cures = found[0].split_once(": ").unwrap().1;
+        for cure in cures.replace(['\'', '"'], "").split("; ") {
+            run("nft", cure.strip_prefix("nft ").unwrap());
+        }
+        let outside = world.outside();
+        everyone_talks(world, &network, &outside);
+        world.close(network);
+        world.remove_outside(outside);
+    });
+}
+
+/// Administrators save the rules of a host and load them at its next start.
+#[test]
+fn our_rules_can_be_listed_saved_and_loaded() {
+    in_world(|world| {
+        let network = world.open();
+        let web = world.container(&network, "web");
+        let wish = tcp("web", 80, HostPort::Fixed(8080));
+        world.wait(network.publish(&wish)).unwrap();
+        let list = || {
+            let table = ["list", "table", "ip", "minato-mn"];
+            let output = Command::new("nft").args(table).output().ok()?;
+            Some(String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        let Some(saved) = list() else { return };
+        let element = format!("tcp . 8080 : {} . 80", web.ip);
+        assert!(saved.contains(&element), "{saved}");
+        let file = world.dir.path().join("rules.nft");
+        std::fs::write(&file, &saved).unwrap();
+        run("nft", "delete table ip minato-mn");
+        run("nft", &format!("-f {}", file.display()));
+        assert_eq!(list(), Some(saved));
+        world.wait(network.reassert()).unwrap();
+        let _server = world.serve(&web, Protocol::Tcp, 80);
+        let lo = Ipv4Addr::LOCALHOST;
+        assert!(world.ask(&world.host(), (lo, 8080)).is_ok());
+        drop(network);
+        let network = world.open();
+        assert!(world.ask(&world.host(), (lo, 8080)).is_ok());
+        world.close(network);
+    });
+}

@@ -271,6 +271,17 @@ fn the_bridges_own_range_is_free_and_stays() {
 }
 
 #[test]
+fn the_probe_finds_this_machine_fit_and_leaves_nothing() {
+    in_world(|_| {
+        probe().unwrap();
+        assert_eq!(leftovers("probe"), Vec::<String>::new());
+        let run_dir = std::env::temp_dir()
+            .join(format!("minato-probe-{}", std::process::id()));
+        assert!(!run_dir.exists());
+    });
+}
+
+#[test]
 fn impossible_configurations_are_refused() {
     in_world(|world| {
         for name in ["", "Minato", "toolong", "a-b", "1a", "a/b"] {
