@@ -1,0 +1,64 @@
+//! The agent's settings.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the host is, and how its agent behaves.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// The cluster to register in, by name.
+    pub cluster: String,
+    /// The region it is in.
+    pub region: String,
+    /// `ecs.availability-zone`.
+    pub availability_zone: String,
+    /// Where the agent keeps its files: `<data>/agent`.
+    pub dir: PathBuf,
+    /// CPU units the host has: 1024 a core.
+    pub cpu_units: i32,
+    /// Memory the host offers, in MiB.
+    pub memory_mib: i32,
+    /// TCP ports of the host's that tasks cannot have.
+    pub reserved_ports: Vec<u16>,
+    /// UDP ports of the host's that tasks cannot have.
+    pub reserved_udp_ports: Vec<u16>,
+    /// Further attributes, told at the first registration.
+    pub attributes: BTreeMap<String, String>,
+    /// How long a container may take to stop, where its definition does not
+    /// say.
+    pub stop_timeout: Duration,
+    /// How long records and logs of stopped tasks are kept.
+    pub cleanup_wait: Duration,
+    /// Whether a local image is used without asking its registry
+    /// (`ECS_IMAGE_PULL_BEHAVIOR=prefer-cached`).
+    pub prefer_cached_images: bool,
+    /// Version told to the control plane.
+    pub version: String,
+}
+
+impl AgentConfig {
+    /// The upstream agent's defaults.
+    pub fn new(
+        cluster: impl Into<String>,
+        region: impl Into<String>,
+        dir: impl Into<PathBuf>,
+    ) -> AgentConfig {
+        let region = region.into();
+        AgentConfig {
+            cluster: cluster.into(),
+            availability_zone: format!("{region}a"),
+            region,
+            dir: dir.into(),
+            cpu_units: 1024,
+            memory_mib: 1024,
+            reserved_ports: vec![22, 2375, 2376, 51678, 51679],
+            reserved_udp_ports: vec![],
+            attributes: BTreeMap::new(),
+            stop_timeout: Duration::from_secs(30),
+            cleanup_wait: Duration::from_secs(3 * 60 * 60),
+            prefer_cached_images: false,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}

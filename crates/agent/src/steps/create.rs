@@ -1,0 +1,238 @@
+//! Making the container: everything the plan says, in the engine's terms.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::BoxFuture;
+
+use super::files::{file_mounts, hostname};
+use super::mounts::mounts;
+use super::{ContainerContext, Step, StepError};
+use crate::runtime::{
+    Capabilities, ContainerId, ContainerSpec, ImageFacts, LogLimits, Netns,
+    Resources, Ulimit,
+};
+use crate::task::plan::{LogPlan, NetworkPlan};
+use crate::task::record::ContainerFacts;
+
+pub(super) struct Create;
+
+const KIND: &str = "CannotCreateContainerError";
+
+/// The least memory limit; ECS raises a smaller one to it.
+const MEMORY_MIN: u64 = 6 << 20;
+
+/// Log kept for a destination that does not keep up, in mode `blocking`: the
+/// container is not blocked, so this is how far it may run ahead.
+const BLOCKING_LOG_BYTES: u64 = 256 << 20;
+
+impl Step<ContainerContext, ContainerFacts> for Create {
+    fn name(&self) -> &'static str {
+        "create"
+    }
+
+    fn up<'a>(
+        &'a self,
+        cx: &'a ContainerContext,
+        facts: &'a mut ContainerFacts,
+    ) -> BoxFuture<'a, Result<(), StepError>> {
+        Box::pin(async move {
+            let spec = container_spec(cx, facts)?;
+            cx.task
+                .services
+                .runtime
+                .create(&spec)
+                .await
+                .map_err(StepError::of(KIND))
+        })
+    }
+
+    fn down<'a>(
+        &'a self,
+        cx: &'a ContainerContext,
+        _facts: &'a mut ContainerFacts,
+    ) -> BoxFuture<'a, Result<(), StepError>> {
+        Box::pin(async move {
+            cx.task
+                .services
+                .runtime
+                .remove(&cx.plan.id)
+                .await
+                .map_err(StepError::of("CannotRemoveContainerError"))
+        })
+    }
+}
+
+/// The engine's specification of a container.
+pub(super) fn container_spec(
+    cx: &ContainerContext,
+    facts: &ContainerFacts,
+) -> Result<ContainerSpec, StepError> {
+    let plan = &cx.plan;
+    let image = facts
+        .image
+        .as_ref()
+        .ok_or_else(|| StepError::new(KIND, "the image is not here"))?;
+    let id = ContainerId::new(plan.id.clone())
+        .map_err(|error| StepError::new(KIND, error))?;
+    let args = args(cx, image)?;
+    let mut spec = ContainerSpec::new(id, image.layers.clone(), args);
+    spec.readonly_rootfs = plan.read_only_root;
+    spec.env = env(cx, image);
+    spec.cwd = first([&plan.working_dir, &image.working_dir]);
+    spec.user = first([&plan.user, &image.user]);
+    spec.hostname = hostname(cx);
+    spec.netns = netns(cx, facts)?;
+    if plan.host_pid {
+        spec.pid_mode = minato_engine::container::NamespaceMode::Host;
+    }
+    if plan.host_ipc {
+        spec.ipc_mode = minato_engine::container::NamespaceMode::Host;
+    }
+    spec.mounts = mounts(cx)?;
+    spec.mounts.extend(file_mounts(cx));
+    spec.tmpfs.clone_from(&plan.tmpfs);
+    spec.shm_size_bytes = plan.shm_bytes;
+    spec.cgroup_parent.clone_from(&cx.task_facts.cgroup);
+    spec.resources = Resources {
+        cpu_shares: Some(plan.cpu_shares),
+        memory_bytes: plan.memory_bytes.map(|bytes| bytes.max(MEMORY_MIN)),
+        memory_reservation_bytes: plan.memory_reservation_bytes,
+        swap_bytes: plan.swap_bytes,
+        swappiness: plan.swappiness,
+        ..Resources::default()
+    };
+    spec.capabilities = Capabilities {
+        add: plan.cap_add.clone(),
+        drop: plan.cap_drop.clone(),
+    };
+    spec.privileged = plan.privileged;
+    spec.no_new_privileges = plan.no_new_privileges;
+    spec.ulimits = ulimits(cx);
+    spec.sysctls.clone_from(&plan.sysctls);
+    spec.devices.clone_from(&plan.devices);
+    spec.init = plan.init;
+    spec.tty = plan.tty;
+    spec.stdin = plan.open_stdin;
+    spec.log = log_limits(&plan.log);
+    spec.labels = labels(cx);
+    spec.stop_signal =
+        plan.stop_signal.clone().or_else(|| image.stop_signal.clone());
+    Ok(spec)
+}
+
+fn first(texts: [&Option<String>; 2]) -> String {
+    texts.into_iter().flatten().next().cloned().unwrap_or_default()
+}
+
+/// As Docker: an entry point of one's own does without the image's command.
+fn args(
+    cx: &ContainerContext,
+    image: &ImageFacts,
+) -> Result<Vec<String>, StepError> {
+    let plan = &cx.plan;
+    let (entry_point, default_command) = if plan.entry_point.is_empty() {
+        (&image.entrypoint, image.cmd.as_slice())
+    } else {
+        (&plan.entry_point, [].as_slice())
+    };
+    let command = if plan.command.is_empty() {
+        default_command
+    } else {
+        &plan.command
+    };
+    let args: Vec<String> =
+        entry_point.iter().chain(command).cloned().collect();
+    if args.is_empty() {
+        return Err(StepError::new(KIND, "no command specified"));
+    }
+    Ok(args)
+}
+
+/// The image's variables, then the region, then the task definition's.
+fn env(cx: &ContainerContext, image: &ImageFacts) -> Vec<String> {
+    const REGION_NAMES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+    let mut env: BTreeMap<&str, &str> = BTreeMap::new();
+    for pair in &image.env {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        env.insert(name, value);
+    }
+    for (name, value) in &cx.plan.environment {
+        env.insert(name, value);
+    }
+    if !REGION_NAMES.iter().any(|name| env.contains_key(name)) {
+        for name in REGION_NAMES {
+            env.insert(name, &cx.task.services.config.region);
+        }
+    }
+    env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+fn netns(
+    cx: &ContainerContext,
+    facts: &ContainerFacts,
+) -> Result<Netns, StepError> {
+    let missing =
+        || StepError::new("ContainerNetworkingError", "there is no network");
+    Ok(match &cx.task.plan.network {
+        NetworkPlan::Host => Netns::Host,
+        NetworkPlan::None => Netns::New,
+        NetworkPlan::Awsvpc(_) => {
+            Netns::Path(cx.task_facts.netns.clone().ok_or_else(missing)?)
+        }
+        NetworkPlan::Bridge if cx.plan.network_disabled => Netns::New,
+        NetworkPlan::Bridge => Netns::Path(
+            facts.address.as_ref().ok_or_else(missing)?.netns.clone(),
+        ),
+    })
+}
+
+/// Fargate's default is more open files than the kernel's.
+fn ulimits(cx: &ContainerContext) -> Vec<Ulimit> {
+    const FARGATE_NOFILE: i64 = 65_535;
+    let mut ulimits = cx.plan.ulimits.clone();
+    let has_nofile = ulimits.iter().any(|limit| limit.name == "nofile");
+    if cx.task.plan.launch_type == "FARGATE" && !has_nofile {
+        ulimits.push(Ulimit {
+            name: "nofile".into(),
+            soft: FARGATE_NOFILE,
+            hard: FARGATE_NOFILE,
+        });
+    }
+    ulimits
+}
+
+fn log_limits(log: &LogPlan) -> LogLimits {
+    let segments = LogLimits::default();
+    match log {
+        LogPlan::JsonFile { max_size_bytes, max_files } => LogLimits {
+            segment_bytes: *max_size_bytes,
+            max_bytes: max_size_bytes.saturating_mul(u64::from(*max_files)),
+        },
+        LogPlan::Awslogs(awslogs) => LogLimits {
+            max_bytes: awslogs
+                .max_buffer_bytes
+                .unwrap_or(BLOCKING_LOG_BYTES)
+                .max(segments.segment_bytes),
+            ..segments
+        },
+        // The engine always writes; this is the least it can be told.
+        LogPlan::None => {
+            LogLimits { segment_bytes: 64 << 10, max_bytes: 64 << 10 }
+        }
+    }
+}
+
+fn labels(cx: &ContainerContext) -> BTreeMap<String, String> {
+    let plan = &cx.task.plan;
+    let mut labels = cx.plan.labels.clone();
+    for (name, value) in [
+        ("task-arn", &plan.arn),
+        ("container-name", &cx.plan.name),
+        ("task-definition-family", &plan.family),
+        ("task-definition-version", &plan.revision),
+        ("cluster", &plan.cluster_arn),
+    ] {
+        labels.insert(format!("com.amazonaws.ecs.{name}"), value.clone());
+    }
+    labels
+}

@@ -1,0 +1,70 @@
+//! The image: from its registry, or the local one where that fails.
+
+use futures_util::future::BoxFuture;
+
+use super::{ContainerContext, Step, StepError};
+use crate::runtime::{RuntimeError, RuntimeErrorKind};
+use crate::task::record::ContainerFacts;
+
+pub(super) struct PullImage;
+
+impl Step<ContainerContext, ContainerFacts> for PullImage {
+    fn name(&self) -> &'static str {
+        "image"
+    }
+
+    fn is_interruptible(&self) -> bool {
+        true
+    }
+
+    fn up<'a>(
+        &'a self,
+        cx: &'a ContainerContext,
+        facts: &'a mut ContainerFacts,
+    ) -> BoxFuture<'a, Result<(), StepError>> {
+        Box::pin(async move {
+            // After a restart the container goes on with the image it has.
+            if facts.image.is_some() {
+                return Ok(());
+            }
+            let services = &cx.task.services;
+            let image = &cx.plan.image;
+            if services.config.prefer_cached_images
+                && let Some(found) = services.runtime.image_get(image)
+            {
+                facts.image = Some(found);
+                return Ok(());
+            }
+            facts.image =
+                match services.runtime.image_pull(image, None).await {
+                    Ok(pulled) => Some(pulled),
+                    // ECS's default: an old image is better than none.
+                    Err(error) => match services.runtime.image_get(image) {
+                        Some(found) => Some(found),
+                        None => return Err(pull_error(&error)),
+                    },
+                };
+            Ok(())
+        })
+    }
+
+    fn down<'a>(
+        &'a self,
+        _cx: &'a ContainerContext,
+        _facts: &'a mut ContainerFacts,
+    ) -> BoxFuture<'a, Result<(), StepError>> {
+        // Images stay: they are the next container's, too.
+        Box::pin(async { Ok(()) })
+    }
+}
+
+fn pull_error(error: &RuntimeError) -> StepError {
+    let kind = match error.kind {
+        RuntimeErrorKind::Manifest => "CannotPullImageManifestError",
+        RuntimeErrorKind::Unauthorized
+        | RuntimeErrorKind::NotFound
+        | RuntimeErrorKind::Lost
+        | RuntimeErrorKind::Other => "CannotPullContainerError",
+    };
+    StepError::new(kind, error)
+}

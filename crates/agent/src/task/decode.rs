@@ -1,0 +1,293 @@
+//! From an ACS task to a plan, or to the reason why there is none.
+//!
+//! Two kinds of bad tasks: one that cannot be read is the control plane's
+//! fault, and its message is not acknowledged; one that asks for something
+//! this agent cannot do is refused with a reason. The control plane should
+//! not have placed the latter here, as the agent's attributes say what it
+//! can do; nothing is accepted and then ignored.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use minato_wire::acs;
+
+use super::container_decode::decode_container;
+use super::plan::{
+    Condition, InterfacePlan, NetworkPlan, TaskPlan, VolumePlan,
+};
+
+/// Most containers a task may have; ECS allows 10, and its own sidecars.
+const CONTAINERS_MAX: usize = 32;
+
+/// Bytes in the MiB that ECS counts memory in.
+pub(crate) const MIB: u64 = 1 << 20;
+
+/// Why a task does not become a plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeTaskError {
+    /// The message is wrong.
+    #[error("{what}")]
+    Malformed {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// This agent cannot do it.
+    #[error("{what} is not supported by this agent")]
+    Unsupported {
+        /// What it cannot do.
+        what: String,
+    },
+    /// The containers wait for each other, or for one that is not there.
+    #[error("Task dependencies cannot be resolved, taskArn: {arn}")]
+    Dependencies {
+        /// The task.
+        arn: String,
+    },
+}
+
+pub(crate) fn malformed(what: impl Into<String>) -> DecodeTaskError {
+    DecodeTaskError::Malformed { what: what.into() }
+}
+
+pub(crate) fn unsupported(what: impl Into<String>) -> DecodeTaskError {
+    DecodeTaskError::Unsupported { what: what.into() }
+}
+
+/// Makes a plan of a task.
+pub fn decode_task(task: &acs::Task) -> Result<TaskPlan, DecodeTaskError> {
+    let id = task_id(&task.arn)?;
+    refuse_unsupported(task)?;
+    if task.containers.is_empty() {
+        return Err(malformed("the task has no containers"));
+    }
+    if task.containers.len() > CONTAINERS_MAX {
+        return Err(malformed(format!(
+            "the task has {} containers, over {CONTAINERS_MAX}",
+            task.containers.len()
+        )));
+    }
+    let network = decode_network(task)?;
+    let volumes = decode_volumes(task)?;
+    let mut containers = vec![];
+    for container in &task.containers {
+        containers.push(decode_container(task, &id, container)?);
+    }
+    let memory_mib = task.memory.unwrap_or(0);
+    let plan = TaskPlan {
+        arn: task.arn.clone(),
+        id,
+        cluster_arn: task.task_cluster_arn.clone().unwrap_or_default(),
+        family: task.family.clone().unwrap_or_default(),
+        revision: task.version.clone().unwrap_or_default(),
+        launch_type: task.launch_type.clone().unwrap_or_default(),
+        network,
+        cpus: task.cpu.filter(|cpus| *cpus > 0.0),
+        memory_bytes: u64::try_from(memory_mib)
+            .ok()
+            .filter(|mib| *mib > 0)
+            .map(|mib| mib.saturating_mul(MIB)),
+        volumes,
+        containers,
+    };
+    check_references(&plan)?;
+    check_order(&plan)?;
+    Ok(plan)
+}
+
+/// The id of a task: the last part of its ARN.
+pub fn task_id(arn: &str) -> Result<String, DecodeTaskError> {
+    let id = arn.rsplit('/').next().unwrap_or_default();
+    let plain = id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    // It names files, cgroups and namespaces.
+    if !arn.contains('/') || id.is_empty() || id.len() > 64 || !plain {
+        return Err(malformed(format!("{arn:?} is not the ARN of a task")));
+    }
+    Ok(id.to_owned())
+}
+
+fn refuse_unsupported(task: &acs::Task) -> Result<(), DecodeTaskError> {
+    if task.proxy_configuration.is_some() {
+        return Err(unsupported("proxyConfiguration"));
+    }
+    if !task.associations.is_empty() {
+        return Err(unsupported("a GPU or accelerator"));
+    }
+    if !task.attachments.is_empty() {
+        return Err(unsupported("an attached volume"));
+    }
+    if task.enable_fault_injection == Some(true) {
+        return Err(unsupported("enableFaultInjection"));
+    }
+    match task.pid_mode.as_deref() {
+        None | Some("" | "host") => {}
+        Some(mode) => return Err(unsupported(format!("pidMode {mode}"))),
+    }
+    match task.ipc_mode.as_deref() {
+        None | Some("" | "host") => {}
+        Some(mode) => return Err(unsupported(format!("ipcMode {mode}"))),
+    }
+    Ok(())
+}
+
+fn decode_network(task: &acs::Task) -> Result<NetworkPlan, DecodeTaskError> {
+    match task.network_mode.as_deref().unwrap_or_default() {
+        "" | "bridge" => Ok(NetworkPlan::Bridge),
+        "host" => Ok(NetworkPlan::Host),
+        "none" => Ok(NetworkPlan::None),
+        "awsvpc" => match task.elastic_network_interfaces.as_slice() {
+            [eni] => Ok(NetworkPlan::Awsvpc(decode_interface(eni)?)),
+            [] => Err(malformed("an awsvpc task without network interface")),
+            _ => Err(unsupported("more than one network interface")),
+        },
+        other => Err(malformed(format!("network mode {other:?}"))),
+    }
+}
+
+fn decode_interface(
+    eni: &acs::ElasticNetworkInterface,
+) -> Result<InterfacePlan, DecodeTaskError> {
+    if eni.interface_association_protocol.as_deref() == Some("vlan") {
+        return Err(unsupported("a branch network interface"));
+    }
+    if !eni.ipv6_addresses.is_empty() {
+        return Err(unsupported("an IPv6 address"));
+    }
+    let address = eni
+        .ipv4_addresses
+        .iter()
+        .find(|address| address.primary == Some(true))
+        .or(eni.ipv4_addresses.first())
+        .and_then(|address| address.private_address.as_deref())
+        .and_then(|address| address.parse::<Ipv4Addr>().ok())
+        .ok_or_else(|| malformed("a network interface without address"))?;
+    let gateway = eni.subnet_gateway_ipv4_address.as_str();
+    let (gateway, prefix) = gateway
+        .split_once('/')
+        .and_then(|(ip, prefix)| {
+            Some((ip.parse::<Ipv4Addr>().ok()?, prefix.parse::<u8>().ok()?))
+        })
+        .filter(|(_, prefix)| *prefix <= 32)
+        .ok_or_else(|| malformed(format!("subnet gateway {gateway:?}")))?;
+    Ok(InterfacePlan {
+        attachment_arn: eni.attachment_arn.clone().unwrap_or_default(),
+        mac: eni.mac_address.clone(),
+        ip: address,
+        prefix_len: prefix,
+        gateway,
+        nameservers: eni.domain_name_servers.clone(),
+        search: eni.domain_name.clone(),
+        private_dns_name: eni
+            .private_dns_name
+            .clone()
+            .filter(|name| !name.is_empty()),
+    })
+}
+
+fn decode_volumes(
+    task: &acs::Task,
+) -> Result<BTreeMap<String, VolumePlan>, DecodeTaskError> {
+    let mut volumes = BTreeMap::new();
+    for volume in &task.volumes {
+        let kind = volume.r#type.as_deref().unwrap_or("host");
+        if kind != "host" {
+            return Err(unsupported(format!(
+                "volume {} of type {kind}",
+                volume.name
+            )));
+        }
+        let host = volume
+            .host
+            .as_ref()
+            .ok_or_else(|| malformed("empty volume configuration"))?;
+        let plan = match host.source_path.as_deref() {
+            None | Some("") => VolumePlan::Task,
+            Some(path) if path.starts_with('/') => {
+                VolumePlan::Host(PathBuf::from(path))
+            }
+            Some(path) => {
+                return Err(malformed(format!(
+                    "volume {}: {path:?} is not an absolute path",
+                    volume.name
+                )));
+            }
+        };
+        volumes.insert(volume.name.clone(), plan);
+    }
+    Ok(volumes)
+}
+
+/// Whether every container, volume and condition that is named exists.
+fn check_references(plan: &TaskPlan) -> Result<(), DecodeTaskError> {
+    let mut names = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for container in &plan.containers {
+        if !names.insert(container.name.as_str())
+            || !ids.insert(container.id.as_str())
+        {
+            return Err(malformed(format!(
+                "two containers named {}",
+                container.name
+            )));
+        }
+    }
+    let dependencies = || DecodeTaskError::Dependencies {
+        arn: plan.arn.clone(),
+    };
+    for container in &plan.containers {
+        for dependency in &container.depends_on {
+            let target = plan
+                .container(&dependency.container)
+                .ok_or_else(dependencies)?;
+            if dependency.condition == Condition::Healthy
+                && target.health_check.is_none()
+            {
+                return Err(malformed(format!(
+                    "{} waits for the health of {}, which has no check",
+                    container.name, target.name
+                )));
+            }
+        }
+        for mount in &container.mounts {
+            if !plan.volumes.contains_key(&mount.volume) {
+                return Err(malformed(format!(
+                    "Unknown volume '{}'.",
+                    mount.volume
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the containers can be started one after the other.
+fn check_order(plan: &TaskPlan) -> Result<(), DecodeTaskError> {
+    let mut done = BTreeSet::new();
+    while done.len() < plan.containers.len() {
+        let ready: Vec<&str> = plan
+            .containers
+            .iter()
+            .filter(|container| {
+                !done.contains(container.name.as_str())
+                    && container.depends_on.iter().all(|dependency| {
+                        done.contains(dependency.container.as_str())
+                    })
+            })
+            .map(|container| container.name.as_str())
+            .collect();
+        if ready.is_empty() {
+            return Err(DecodeTaskError::Dependencies {
+                arn: plan.arn.clone(),
+            });
+        }
+        done.extend(ready);
+    }
+    Ok(())
+}
+
+/// A number of seconds that is one; zero and less are none.
+pub(crate) fn seconds(value: Option<i64>) -> Option<Duration> {
+    let seconds = u64::try_from(value?).ok()?;
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}

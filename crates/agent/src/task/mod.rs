@@ -1,0 +1,19 @@
+//! Tasks: what they are to be, what they are, and bringing the one to the
+//! other.
+//!
+//! [`decode`] makes a [`plan`] of an ACS task; [`record`] is what is known of
+//! it and kept on disk; [`graph`] decides, purely, what may happen next;
+//! [`actor`] does it, with one [`runner`] for each container.
+
+pub mod actor;
+pub mod cleanup;
+pub mod decode;
+pub mod graph;
+pub mod health;
+pub mod plan;
+pub mod record;
+pub mod report;
+pub mod runner;
+pub mod status;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,298 @@
+//! What a task is to be, as the agent understands it.
+//!
+//! A plan is made from an ACS task by [`crate::task::decode`]; after that
+//! nothing in the agent looks at the message again. It says everything in the
+//! engine's units (bytes, signals, paths) and holds nothing the agent could
+//! not do: what it cannot do was refused while decoding.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::runtime::{DeviceMapping, PortProtocol, TmpfsMount, Ulimit};
+
+/// A task to run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskPlan {
+    /// Its ARN.
+    pub arn: String,
+    /// The last part of the ARN.
+    pub id: String,
+    /// ARN of its cluster.
+    pub cluster_arn: String,
+    /// Family of its task definition.
+    pub family: String,
+    /// Revision of its task definition.
+    pub revision: String,
+    /// `EC2`, `FARGATE` or `EXTERNAL`.
+    pub launch_type: String,
+    /// How it is connected.
+    pub network: NetworkPlan,
+    /// Limit on CPU time, in CPUs.
+    pub cpus: Option<f64>,
+    /// Limit on memory.
+    pub memory_bytes: Option<u64>,
+    /// Its volumes by name.
+    pub volumes: BTreeMap<String, VolumePlan>,
+    /// Its containers, in the definition's order.
+    pub containers: Vec<ContainerPlan>,
+}
+
+impl TaskPlan {
+    /// The container of the name given.
+    pub fn container(&self, name: &str) -> Option<&ContainerPlan> {
+        self.containers.iter().find(|container| container.name == name)
+    }
+}
+
+/// How a task is connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkPlan {
+    /// Each container has an address on the host's bridge.
+    Bridge,
+    /// The containers live in the host's network.
+    Host,
+    /// The containers share the task's own interface in a subnet.
+    Awsvpc(InterfacePlan),
+    /// The containers have a loopback interface each.
+    None,
+}
+
+/// A task's network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfacePlan {
+    /// The attachment it came with.
+    pub attachment_arn: String,
+    /// MAC address.
+    pub mac: String,
+    /// Address.
+    pub ip: Ipv4Addr,
+    /// Length of the subnet's prefix.
+    pub prefix_len: u8,
+    /// The subnet's gateway.
+    pub gateway: Ipv4Addr,
+    /// Name servers; the host's where empty.
+    pub nameservers: Vec<String>,
+    /// Search domains.
+    pub search: Vec<String>,
+    /// Its DNS name, which is the containers' host name too.
+    pub private_dns_name: Option<String>,
+}
+
+/// Where a volume's files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VolumePlan {
+    /// An empty directory that lives as long as the task.
+    Task,
+    /// A directory of the host.
+    Host(PathBuf),
+}
+
+/// A container to run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ContainerPlan {
+    /// Its name.
+    pub name: String,
+    /// Its id in the engine and its `runtimeId`.
+    pub id: String,
+    /// Its ARN.
+    pub arn: Option<String>,
+    /// Image reference.
+    pub image: String,
+    /// Whether the task stops when it does.
+    pub essential: bool,
+    /// Replaces the image's `CMD`, where given.
+    pub command: Vec<String>,
+    /// Replaces the image's `ENTRYPOINT`, where given.
+    pub entry_point: Vec<String>,
+    /// Variables over the image's.
+    pub environment: BTreeMap<String, String>,
+    /// CPU shares.
+    pub cpu_shares: u64,
+    /// Memory limit.
+    pub memory_bytes: Option<u64>,
+    /// Soft memory limit.
+    pub memory_reservation_bytes: Option<u64>,
+    /// Ports.
+    pub ports: Vec<PortPlan>,
+    /// Containers to reach by name, in bridge mode.
+    pub links: Vec<LinkPlan>,
+    /// Volumes of the task's.
+    pub mounts: Vec<MountPlan>,
+    /// Containers whose mounts it takes over.
+    pub volumes_from: Vec<VolumesFrom>,
+    /// What it waits for.
+    pub depends_on: Vec<Dependency>,
+    /// How long others wait for it.
+    pub start_timeout: Option<Duration>,
+    /// How long it may take to stop.
+    pub stop_timeout: Option<Duration>,
+    /// Its health check.
+    pub health_check: Option<HealthCheck>,
+    /// Where its output goes.
+    pub log: LogPlan,
+    /// `user[:group]`.
+    pub user: Option<String>,
+    /// Working directory.
+    pub working_dir: Option<String>,
+    /// Host name.
+    pub hostname: Option<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Whether its standard input stays open.
+    pub open_stdin: bool,
+    /// Whether it has no network but loopback.
+    pub network_disabled: bool,
+    /// Lines for `/etc/hosts`: name and address.
+    pub extra_hosts: Vec<(String, String)>,
+    /// Name servers instead of the host's.
+    pub dns_servers: Vec<String>,
+    /// Search domains instead of the host's.
+    pub dns_search: Vec<String>,
+    /// Whether the root file system is read-only.
+    pub read_only_root: bool,
+    /// Whether it may do anything the host's root may.
+    pub privileged: bool,
+    /// Capabilities to add.
+    pub cap_add: Vec<String>,
+    /// Capabilities to drop.
+    pub cap_drop: Vec<String>,
+    /// Resource limits.
+    pub ulimits: Vec<Ulimit>,
+    /// Devices.
+    pub devices: Vec<DeviceMapping>,
+    /// `tmpfs` mounts.
+    pub tmpfs: Vec<TmpfsMount>,
+    /// Size of `/dev/shm`.
+    pub shm_bytes: Option<u64>,
+    /// Swap beyond the memory limit.
+    pub swap_bytes: Option<u64>,
+    /// 0 to 100.
+    pub swappiness: Option<u64>,
+    /// Kernel parameters.
+    pub sysctls: BTreeMap<String, String>,
+    /// Overrides the image's stop signal.
+    pub stop_signal: Option<String>,
+    /// Process namespace of the host's.
+    pub host_pid: bool,
+    /// IPC namespace of the host's.
+    pub host_ipc: bool,
+    /// Whether a small init reaps its orphans.
+    pub init: bool,
+    /// Whether set-user-id programs gain nothing.
+    pub no_new_privileges: bool,
+}
+
+/// A port of a container's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortPlan {
+    /// In the container.
+    pub container_port: u16,
+    /// On the host; 0 is any.
+    pub host_port: u16,
+    /// TCP or UDP.
+    pub protocol: PortProtocol,
+}
+
+/// A container to reach by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkPlan {
+    /// The other container.
+    pub container: String,
+    /// Another name for it.
+    pub alias: String,
+}
+
+/// A volume in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountPlan {
+    /// The volume's name.
+    pub volume: String,
+    /// Where.
+    pub path: PathBuf,
+    /// Whether it may only be read.
+    pub read_only: bool,
+}
+
+/// Another container's mounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumesFrom {
+    /// The other container.
+    pub container: String,
+    /// Whether they may only be read.
+    pub read_only: bool,
+}
+
+/// Something a container waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    /// The other container.
+    pub container: String,
+    /// What of it.
+    pub condition: Condition,
+}
+
+/// What a container waits for in another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Condition {
+    /// That it was made (for `volumesFrom`).
+    Create,
+    /// That it was started.
+    Start,
+    /// That it ended.
+    Complete,
+    /// That it ended with exit code 0.
+    Success,
+    /// That its health check says it is healthy.
+    Healthy,
+}
+
+/// A command that tells whether a container is well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// The command, shell included.
+    pub command: Vec<String>,
+    /// From the end of one run to the next.
+    pub interval: Duration,
+    /// How long a run may take.
+    pub timeout: Duration,
+    /// Failures in a row that make it unhealthy.
+    pub retries: u32,
+    /// At first, failures do not count.
+    pub start_period: Duration,
+}
+
+/// Where a container's output goes.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum LogPlan {
+    /// To a file on the host, of which so much is kept.
+    JsonFile {
+        /// Size at which a new file is begun.
+        max_size_bytes: u64,
+        /// Number of files.
+        max_files: u32,
+    },
+    /// To CloudWatch Logs.
+    Awslogs(AwslogsPlan),
+    /// Nowhere.
+    #[default]
+    None,
+}
+
+/// Where in CloudWatch Logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwslogsPlan {
+    /// The log group.
+    pub group: String,
+    /// Its region.
+    pub region: String,
+    /// The log stream.
+    pub stream: String,
+    /// Whether the group is made where there is none.
+    pub create_group: bool,
+    /// `non-blocking` with this much of a buffer; `None` is `blocking`.
+    pub max_buffer_bytes: Option<u64>,
+}
