@@ -1,1 +1,25 @@
-//! placeholder
+//! The agent of a host: what the control plane wants on it, it makes so.
+//!
+//! A [`session`] speaks ACS with the control plane and hands payloads to the
+//! [`engine`], which has an actor for each task ([`task`]). An actor brings
+//! its containers up and down by lists of [`steps`] over a
+//! [`runtime::Runtime`], keeps what it knows in a file ([`store`]), and
+//! reports by ordinary API calls ([`api`]). [`logs`] sends output to
+//! CloudWatch Logs, [`telemetry`] sends metrics and health.
+//!
+//! The agent knows the control plane only as messages and API calls; the
+//! upstream ECS agent could take its place.
+
+pub mod agent;
+pub mod api;
+pub mod backoff;
+pub mod config;
+pub mod engine;
+pub mod logs;
+pub mod runtime;
+pub mod session;
+pub mod steps;
+pub mod store;
+pub(crate) mod submit;
+pub mod task;
+pub mod telemetry;

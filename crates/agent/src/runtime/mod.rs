@@ -265,16 +265,20 @@ pub struct LogPosition(pub String);
 pub struct LogChunk {
     /// Lines in the order they were written, each with the place after it.
     pub lines: Vec<(LogLine, LogPosition)>,
-    /// Lines that were rotated away before they were read.
-    pub lost_bytes: u64,
+    /// Lines that were overwritten before they were read.
+    pub lost_lines: u64,
     /// Whether the container has ended and everything was read.
     pub end: bool,
 }
 
 /// A reader of one container's log.
 pub trait LogSource: Send {
-    /// Waits until there are lines, at most `max`, or the end.
-    fn next(&mut self, max: usize) -> Op<'_, LogChunk>;
+    /// Reads at most `max` lines; where there are none, waits for some, for
+    /// the end, or for `wait` to be over.
+    fn next(&mut self, max: usize, wait: Duration) -> Op<'_, LogChunk>;
+
+    /// Lines up to the position are no longer needed.
+    fn acknowledge<'a>(&'a mut self, position: &'a LogPosition) -> Op<'a, ()>;
 }
 
 /// A container engine.

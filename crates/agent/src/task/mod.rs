@@ -5,15 +5,16 @@
 //! it and kept on disk; [`graph`] decides, purely, what may happen next;
 //! [`actor`] does it, with one [`runner`] for each container.
 
-pub mod actor;
-pub mod cleanup;
+pub(crate) mod actor;
+pub(crate) mod container_decode;
 pub mod decode;
 pub mod graph;
 pub mod health;
+pub(crate) mod log_decode;
 pub mod plan;
 pub mod record;
 pub mod report;
-pub mod runner;
+pub(crate) mod runner;
 pub mod status;
 #[cfg(test)]
 mod tests;

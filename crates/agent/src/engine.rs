@@ -1,0 +1,338 @@
+//! All tasks of this host: taking them over from the control plane and from
+//! an earlier agent.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+use minato_wire::acs;
+use minato_wire::ecs::SubmitTaskStateChangeRequest;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::agent::Services;
+use crate::store::TaskFiles;
+use crate::submit::{SUBMITS_MAX, submit};
+use crate::task::actor::{self, ActorDeps, TaskCommand, TaskHandle};
+use crate::task::decode::{DecodeTaskError, decode_task, task_id};
+use crate::task::plan::TaskPlan;
+use crate::task::record::{
+    ContainerRecord, Desired, FORMAT, TaskFacts, TaskRecord,
+};
+use crate::task::status::{ContainerStatus, TaskStatus};
+
+/// Tasks a host keeps, stopped ones included. A task's record is a few KiB;
+/// this bounds what a control plane gone wild can make an agent hold.
+const TASKS_MAX: usize = 10_000;
+
+/// Why a task was not taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptTaskError {
+    /// It is not a task.
+    #[error("task {arn} cannot be read")]
+    Malformed {
+        /// The task.
+        arn: String,
+        /// What is wrong.
+        source: DecodeTaskError,
+    },
+    /// It could not be kept.
+    #[error("task {arn} could not be kept")]
+    Save {
+        /// The task.
+        arn: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// There are too many.
+    #[error("this host has {TASKS_MAX} tasks already")]
+    TooMany,
+    /// The agent is shutting down.
+    #[error("the agent is shutting down")]
+    ShuttingDown,
+}
+
+/// A task, as the agent knows it.
+#[derive(Clone, Debug)]
+pub struct TaskView {
+    /// Its ARN.
+    pub arn: String,
+    /// What it is to be; `None` where that was refused.
+    pub plan: Option<Arc<TaskPlan>>,
+    /// What it is.
+    pub record: Arc<TaskRecord>,
+}
+
+/// All tasks of this host.
+#[derive(Clone, Debug)]
+pub struct TaskEngine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    deps: ActorDeps,
+    tasks: Mutex<BTreeMap<String, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    arn: String,
+    handle: TaskHandle,
+}
+
+impl TaskEngine {
+    /// Takes over the tasks of an earlier agent.
+    pub fn open(services: Arc<Services>) -> io::Result<TaskEngine> {
+        let files = TaskFiles::open(&services.config.dir)?;
+        let (records, errors) = files.load()?;
+        for error in errors {
+            tracing::error!(
+                error = crate::runtime::error_chain(&error),
+                "a task is left alone"
+            );
+        }
+        let (forgotten, mut forgotten_rx) = mpsc::channel::<String>(16);
+        let deps = ActorDeps {
+            services,
+            files,
+            permits: Arc::new(Semaphore::new(SUBMITS_MAX)),
+            forgotten,
+        };
+        let inner =
+            Arc::new(Inner { deps, tasks: Mutex::new(BTreeMap::new()) });
+        let engine = TaskEngine { inner: Arc::clone(&inner) };
+        for record in records {
+            engine.resume(record);
+        }
+        let weak = Arc::downgrade(&inner);
+        tokio::spawn(async move {
+            while let Some(id) = forgotten_rx.recv().await {
+                let Some(inner) = weak.upgrade() else { return };
+                inner.tasks.lock().remove(&id);
+            }
+        });
+        Ok(engine)
+    }
+
+    fn resume(&self, record: TaskRecord) {
+        let task: Result<acs::Task, _> =
+            serde_json::from_value(record.payload.clone());
+        let id = task.as_ref().ok().and_then(|task| task_id(&task.arn).ok());
+        let (Ok(task), Some(id)) = (task, id) else {
+            tracing::error!("a task without a readable ARN is left alone");
+            return;
+        };
+        let plan = decode_task(&task).ok();
+        self.insert(id, task.arn, plan, record, true);
+    }
+
+    fn insert(
+        &self,
+        id: String,
+        arn: String,
+        plan: Option<TaskPlan>,
+        record: TaskRecord,
+        is_resumed: bool,
+    ) {
+        let handle = actor::spawn(
+            self.inner.deps.clone(),
+            id.clone(),
+            arn.clone(),
+            plan,
+            record,
+            is_resumed,
+        );
+        self.inner.tasks.lock().insert(id, Known { arn, handle });
+    }
+
+    /// Takes over a task of a payload. When this returns, what the payload
+    /// asks is kept on disk, and the payload may be acknowledged.
+    pub async fn accept(
+        &self,
+        task: acs::Task,
+    ) -> Result<(), AcceptTaskError> {
+        let arn = task.arn.clone();
+        let malformed = |source| AcceptTaskError::Malformed {
+            arn: arn.clone(),
+            source,
+        };
+        let id = task_id(&task.arn).map_err(malformed)?;
+        let wants_running = match task.desired_status.as_str() {
+            "RUNNING" => true,
+            "STOPPED" => false,
+            other => {
+                let what = format!("desiredStatus {other:?}");
+                return Err(malformed(DecodeTaskError::Malformed { what }));
+            }
+        };
+        match (wants_running, self.is_known(&id)) {
+            (true, true) => Ok(()),
+            (false, true) => self.stop(&id).await,
+            (true, false) => {
+                let plan = decode_task(&task);
+                if let Err(source @ DecodeTaskError::Malformed { .. }) = plan
+                {
+                    self.report_unreadable(&arn, &source);
+                    return Err(malformed(source));
+                }
+                self.take_over(id, task, plan).await
+            }
+            (false, false) => self.take_over_stopped(id, task).await,
+        }
+    }
+
+    fn is_known(&self, id: &str) -> bool {
+        self.inner.tasks.lock().contains_key(id)
+    }
+
+    /// Makes a task stop; when this returns, that is kept.
+    pub async fn stop(&self, id: &str) -> Result<(), AcceptTaskError> {
+        let commands = {
+            let tasks = self.inner.tasks.lock();
+            let Some(known) = tasks.get(id) else { return Ok(()) };
+            known.handle.commands.clone()
+        };
+        let (kept, is_kept) = oneshot::channel();
+        // A task being forgotten right now has long stopped.
+        if commands.send(TaskCommand::Stop(kept)).await.is_err() {
+            return Ok(());
+        }
+        is_kept.await.map_err(|_| AcceptTaskError::ShuttingDown)
+    }
+
+    async fn take_over(
+        &self,
+        id: String,
+        task: acs::Task,
+        plan: Result<TaskPlan, DecodeTaskError>,
+    ) -> Result<(), AcceptTaskError> {
+        let mut record = self.new_record(&task, Desired::Running);
+        let plan = match plan {
+            Ok(plan) => Some(plan),
+            Err(refusal) => {
+                let reason = match &refusal {
+                    DecodeTaskError::Dependencies { .. } => {
+                        format!("TaskDependencyError: {refusal}")
+                    }
+                    DecodeTaskError::Malformed { .. }
+                    | DecodeTaskError::Unsupported { .. } => {
+                        format!("ResourceInitializationError: {refusal}")
+                    }
+                };
+                self.refuse(&mut record, reason);
+                None
+            }
+        };
+        self.keep(id, task.arn, plan, record).await
+    }
+
+    /// A stop for a task this host never had, or has forgotten.
+    async fn take_over_stopped(
+        &self,
+        id: String,
+        task: acs::Task,
+    ) -> Result<(), AcceptTaskError> {
+        let mut record = self.new_record(&task, Desired::Stopped);
+        let reason = "TaskStateError: Agent could not progress task's state \
+                      to stopped";
+        self.refuse(&mut record, reason.to_owned());
+        self.keep(id, task.arn, None, record).await
+    }
+
+    fn refuse(&self, record: &mut TaskRecord, reason: String) {
+        record.reason = Some(reason);
+        record.desired = Desired::Stopped;
+        record.stopped_at = Some(self.inner.deps.services.clock.now());
+        for container in record.containers.values_mut() {
+            container.status = ContainerStatus::Stopped;
+            container.log_done = true;
+        }
+    }
+
+    async fn keep(
+        &self,
+        id: String,
+        arn: String,
+        plan: Option<TaskPlan>,
+        record: TaskRecord,
+    ) -> Result<(), AcceptTaskError> {
+        if self.inner.tasks.lock().len() >= TASKS_MAX {
+            return Err(AcceptTaskError::TooMany);
+        }
+        let save = self.inner.deps.files.save(&id, &record).await;
+        save.map_err(|source| AcceptTaskError::Save {
+            arn: arn.clone(),
+            source,
+        })?;
+        self.insert(id, arn, plan, record, false);
+        Ok(())
+    }
+
+    fn new_record(&self, task: &acs::Task, desired: Desired) -> TaskRecord {
+        let containers = task
+            .containers
+            .iter()
+            .map(|container| {
+                (container.name.clone(), ContainerRecord::default())
+            })
+            .collect();
+        TaskRecord {
+            format: FORMAT,
+            boot_id: self.inner.deps.services.runtime.boot_id(),
+            payload: payload_without_secrets(task),
+            desired,
+            facts: TaskFacts::default(),
+            containers,
+            reason: None,
+            reported: TaskStatus::Pending,
+            outbox: VecDeque::new(),
+            pull_started_at: None,
+            pull_stopped_at: None,
+            execution_stopped_at: None,
+            stopped_at: None,
+        }
+    }
+
+    /// The payload will come again, so the report need not be kept.
+    fn report_unreadable(&self, arn: &str, error: &DecodeTaskError) {
+        let deps = self.inner.deps.clone();
+        let request = SubmitTaskStateChangeRequest {
+            cluster: Some(deps.services.config.cluster.clone()),
+            task: Some(arn.to_owned()),
+            status: Some("STOPPED".into()),
+            reason: Some(format!(
+                // The misspelling is the upstream agent's.
+                "UnrecogniedTaskError: Error loading task - {error}"
+            )),
+            ..SubmitTaskStateChangeRequest::default()
+        };
+        let Ok(request) = serde_json::to_value(request) else { return };
+        tokio::spawn(async move {
+            submit(&deps.services, &deps.permits, request).await;
+        });
+    }
+
+    /// Every task the agent knows.
+    pub fn tasks(&self) -> Vec<TaskView> {
+        let tasks = self.inner.tasks.lock();
+        tasks
+            .values()
+            .map(|known| TaskView {
+                arn: known.arn.clone(),
+                plan: known.handle.plan.clone(),
+                record: Arc::clone(&known.handle.view.borrow()),
+            })
+            .collect()
+    }
+}
+
+/// The message as it came, but for credentials: those are never on disk.
+fn payload_without_secrets(task: &acs::Task) -> Value {
+    let mut task = task.clone();
+    task.role_credentials = None;
+    task.execution_role_credentials = None;
+    // A struct of strings, numbers and lists always has a JSON form.
+    serde_json::to_value(&task).unwrap_or_default()
+}

@@ -1,0 +1,71 @@
+//! What the agent says it can do.
+//!
+//! The control plane places a task only where every attribute its definition
+//! requires is listed, so this list is a promise: an entry stands here when
+//! the agent really does it, and a test of the list names what does.
+
+use minato_wire::ecs::Attribute;
+
+use crate::config::AgentConfig;
+
+/// Capabilities by the upstream agent's names.
+const CAPABILITIES: [&str; 20] = [
+    "com.amazonaws.ecs.capability.privileged-container",
+    "com.amazonaws.ecs.capability.docker-remote-api.1.17",
+    "com.amazonaws.ecs.capability.docker-remote-api.1.18",
+    "com.amazonaws.ecs.capability.docker-remote-api.1.19",
+    "com.amazonaws.ecs.capability.docker-remote-api.1.20",
+    "com.amazonaws.ecs.capability.docker-remote-api.1.21",
+    "com.amazonaws.ecs.capability.docker-remote-api.1.22",
+    "com.amazonaws.ecs.capability.docker-remote-api.1.23",
+    "com.amazonaws.ecs.capability.docker-remote-api.1.24",
+    "com.amazonaws.ecs.capability.docker-remote-api.1.25",
+    "com.amazonaws.ecs.capability.logging-driver.awslogs",
+    "com.amazonaws.ecs.capability.logging-driver.json-file",
+    "com.amazonaws.ecs.capability.logging-driver.none",
+    // Logs are sent in the host's own name: in a control plane of one
+    // account an execution role changes nothing about where they may go.
+    "ecs.capability.execution-role-awslogs",
+    "ecs.capability.task-cpu-mem-limit",
+    "ecs.capability.increased-task-cpu-limit",
+    "ecs.capability.task-eni",
+    "ecs.capability.container-health-check",
+    "ecs.capability.container-ordering",
+    "ecs.capability.full-sync",
+];
+
+/// The attributes of every registration.
+pub fn attributes(config: &AgentConfig, is_first: bool) -> Vec<Attribute> {
+    let mut list: Vec<Attribute> =
+        CAPABILITIES.iter().map(|name| attribute(name, None)).collect();
+    for (name, value) in [
+        ("ecs.os-type", "linux"),
+        ("ecs.os-family", "LINUX"),
+        ("ecs.cpu-architecture", architecture()),
+        ("ecs.availability-zone", &config.availability_zone),
+    ] {
+        list.push(attribute(name, Some(value)));
+    }
+    if is_first {
+        for (name, value) in &config.attributes {
+            list.push(attribute(name, Some(value)));
+        }
+    }
+    list
+}
+
+fn attribute(name: &str, value: Option<&str>) -> Attribute {
+    Attribute {
+        name: Some(name.to_owned()),
+        value: value.map(str::to_owned),
+        ..Attribute::default()
+    }
+}
+
+/// The machine's architecture, in ECS's words.
+pub fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

@@ -1,0 +1,630 @@
+//! One task's actor: the only one that changes its record.
+//!
+//! It is a loop: decide what to do (see [`super::graph`]), start it, keep the
+//! record, wait for news. Work is done by runners and by the task's own
+//! steps, in tasks of their own, so the actor is never busy. What the control
+//! plane is to be told waits in the record's outbox and goes out in order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use minato_wire::Timestamp;
+use serde_json::Value;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::graph::{self, NEVER_STARTED_EXIT_CODE};
+use super::plan::{NetworkPlan, TaskPlan};
+use super::record::{Desired, TaskFacts, TaskRecord};
+use super::report;
+use super::runner::{
+    Outcome, Phase, REBOOT_REASON, Runner, RunnerEvent, log_failures,
+};
+use super::status::{ContainerEvent, ContainerStatus, TaskStatus};
+use crate::agent::Services;
+use crate::steps::{ContainerContext, TaskContext, UpError, task_steps};
+use crate::store::TaskFiles;
+use crate::submit::submit;
+
+/// News of containers wait so long for more, to go out together.
+const GATHER: Duration = Duration::from_millis(500);
+
+/// A record that cannot be kept (a full disk) is tried again after this.
+const SAVE_RETRY: Duration = Duration::from_secs(1);
+
+/// News of all containers of a task, several each, before anyone waits.
+const EVENTS_MAX: usize = 256;
+
+/// What an actor is told from outside.
+#[derive(Debug)]
+pub(crate) enum TaskCommand {
+    /// The task is to stop; the answer means that this is kept.
+    Stop(oneshot::Sender<()>),
+}
+
+/// A task's actor, as its owner sees it.
+#[derive(Debug)]
+pub(crate) struct TaskHandle {
+    pub(crate) commands: mpsc::Sender<TaskCommand>,
+    /// The record as last kept.
+    pub(crate) view: watch::Receiver<Arc<TaskRecord>>,
+    pub(crate) plan: Option<Arc<TaskPlan>>,
+}
+
+/// What the actor needs beside the task.
+#[derive(Clone, Debug)]
+pub(crate) struct ActorDeps {
+    pub(crate) services: Arc<Services>,
+    pub(crate) files: TaskFiles,
+    /// Reports on their way, of all tasks together.
+    pub(crate) permits: Arc<Semaphore>,
+    /// Ids of tasks that are over and forgotten.
+    pub(crate) forgotten: mpsc::Sender<String>,
+}
+
+/// Starts the actor of a task whose record is already kept.
+pub(crate) fn spawn(
+    deps: ActorDeps,
+    id: String,
+    arn: String,
+    plan: Option<TaskPlan>,
+    record: TaskRecord,
+    is_resumed: bool,
+) -> TaskHandle {
+    let (commands, inbox) = mpsc::channel(16);
+    let (view_tx, view) = watch::channel(Arc::new(record.clone()));
+    let (events_tx, events) = mpsc::channel(EVENTS_MAX);
+    let (ups_tx, ups) = mpsc::channel(4);
+    let plan = plan.map(Arc::new);
+    let actor = Actor {
+        deps,
+        id,
+        arn,
+        plan: plan.clone(),
+        record,
+        view: view_tx,
+        events_tx,
+        ups_tx,
+        runners: BTreeMap::new(),
+        task_op: None,
+        logs_open: BTreeSet::new(),
+        acks: vec![],
+        is_dirty: false,
+        gather_until: None,
+        submitting: None,
+    };
+    tokio::spawn(actor.run(inbox, events, ups, is_resumed));
+    TaskHandle { commands, view, plan }
+}
+
+/// How the task's own steps ended.
+#[derive(Debug)]
+enum TaskOpDone {
+    Up(Result<(), UpError>, TaskFacts),
+    Down(TaskFacts),
+}
+
+struct Actor {
+    deps: ActorDeps,
+    id: String,
+    arn: String,
+    plan: Option<Arc<TaskPlan>>,
+    record: TaskRecord,
+    view: watch::Sender<Arc<TaskRecord>>,
+    events_tx: mpsc::Sender<(String, RunnerEvent)>,
+    ups_tx: mpsc::Sender<TaskOpDone>,
+    /// Runners at work, and how to call them off.
+    runners: BTreeMap<String, CancellationToken>,
+    /// The task's own steps at work, and how to call them off.
+    task_op: Option<CancellationToken>,
+    /// Containers whose log is still being sent.
+    logs_open: BTreeSet<String>,
+    /// Who waits for the record to be kept.
+    acks: Vec<oneshot::Sender<()>>,
+    is_dirty: bool,
+    gather_until: Option<tokio::time::Instant>,
+    submitting: Option<BoxFuture<'static, ()>>,
+}
+
+impl Actor {
+    async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<TaskCommand>,
+        mut events: mpsc::Receiver<(String, RunnerEvent)>,
+        mut ops: mpsc::Receiver<TaskOpDone>,
+        is_resumed: bool,
+    ) {
+        if is_resumed {
+            self.resume();
+        }
+        loop {
+            let wake_at = self.advance();
+            let retry = self.keep().await;
+            self.start_submitting();
+            let timer = self.next_timer(wake_at, retry);
+            tokio::select! {
+                command = inbox.recv() => match command {
+                    Some(command) => self.on_command(command),
+                    // The agent shuts down; containers go on without it.
+                    None => return,
+                },
+                Some((name, event)) = events.recv() => {
+                    self.on_event(&name, event);
+                    while let Ok((name, event)) = events.try_recv() {
+                        self.on_event(&name, event);
+                    }
+                }
+                Some(done) = ops.recv() => self.on_task_op(done),
+                () = wait_for(&mut self.submitting) => {
+                    self.submitting = None;
+                    self.record.outbox.pop_front();
+                    self.is_dirty = true;
+                }
+                () = sleep_until(timer) => {}
+            }
+            if self.is_over() {
+                self.forget().await;
+                return;
+            }
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.deps.services.clock.now()
+    }
+
+    fn task_context(&self, plan: &Arc<TaskPlan>) -> TaskContext {
+        TaskContext {
+            services: Arc::clone(&self.deps.services),
+            plan: Arc::clone(plan),
+            dir: self.deps.files.task_dir(&self.id),
+        }
+    }
+
+    /// Goes on where an earlier agent was.
+    fn resume(&mut self) {
+        let Some(plan) = self.plan.clone() else { return };
+        let is_rebooted =
+            self.record.boot_id != self.deps.services.runtime.boot_id();
+        if is_rebooted && self.record.stopped_at.is_none() {
+            self.record.desired = Desired::Stopped;
+            self.record.facts.is_up = true;
+            self.is_dirty = true;
+        }
+        let now = self.now();
+        for container in &plan.containers {
+            let name = container.name.as_str();
+            let Some(known) = self.record.containers.get_mut(name) else {
+                continue;
+            };
+            let phase = match known.status {
+                ContainerStatus::Stopped if known.log_done => continue,
+                ContainerStatus::Stopped => Phase::Clear,
+                _ if is_rebooted => {
+                    known.finished_at.get_or_insert(now);
+                    known
+                        .reason
+                        .get_or_insert_with(|| REBOOT_REASON.to_owned());
+                    self.is_dirty = true;
+                    Phase::Clear
+                }
+                _ if known.finished_at.is_some() => Phase::Clear,
+                ContainerStatus::Running => Phase::Wait,
+                ContainerStatus::None
+                | ContainerStatus::Pulled
+                | ContainerStatus::Created => {
+                    if self.record.desired == Desired::Running {
+                        // The gate opens again, and the steps are repeated.
+                        continue;
+                    }
+                    known.finished_at.get_or_insert(now);
+                    Phase::Clear
+                }
+            };
+            self.start_runner(&plan, name, phase, true);
+        }
+        self.after_ends();
+    }
+
+    /// Does what can be done now; answers when to look again.
+    fn advance(&mut self) -> Option<Timestamp> {
+        let plan = self.plan.clone()?;
+        if self.record.stopped_at.is_some() {
+            return None;
+        }
+        let is_stopping = self.record.desired == Desired::Stopped;
+        if is_stopping && let Some(op) = &self.task_op {
+            op.cancel();
+        }
+        if !self.record.facts.is_up && !is_stopping {
+            if self.task_op.is_none() {
+                self.start_task_up(&plan);
+            }
+            return None;
+        }
+        let now = self.now();
+        let runners = &self.runners;
+        let is_busy = |name: &str| runners.contains_key(name);
+        let decision = graph::decide(&plan, &self.record, &is_busy, now);
+        for name in &decision.start {
+            self.start_runner(&plan, name, Phase::BringUp, false);
+        }
+        for name in &decision.stop {
+            if let Some(token) = self.runners.get(name) {
+                token.cancel();
+            }
+        }
+        let gave_up = !decision.give_up.is_empty();
+        for (name, why) in decision.give_up {
+            self.give_up(&name, why);
+        }
+        if gave_up {
+            self.after_ends();
+            return Some(now);
+        }
+        self.finish_task(&plan);
+        decision.wake_at
+    }
+
+    fn start_task_up(&mut self, plan: &Arc<TaskPlan>) {
+        let cancel = CancellationToken::new();
+        self.task_op = Some(cancel.clone());
+        let (cx, ops) = (self.task_context(plan), self.ups_tx.clone());
+        let mut facts = self.record.facts.clone();
+        tokio::spawn(async move {
+            let steps = task_steps();
+            let up = steps.up(&cx, &mut facts, &cancel, |_, _| {}).await;
+            // The actor is gone only when the agent is.
+            let _ = ops.send(TaskOpDone::Up(up, facts)).await;
+        });
+    }
+
+    /// Undoes the task's own steps once all containers have stopped.
+    fn finish_task(&mut self, plan: &Arc<TaskPlan>) {
+        let all_stopped = self
+            .record
+            .containers
+            .values()
+            .all(|known| known.status == ContainerStatus::Stopped);
+        if !all_stopped || self.task_op.is_some() {
+            return;
+        }
+        self.task_op = Some(CancellationToken::new());
+        let (cx, ops) = (self.task_context(plan), self.ups_tx.clone());
+        let mut facts = self.record.facts.clone();
+        tokio::spawn(async move {
+            let failures = task_steps().down(&cx, &mut facts).await;
+            log_failures(&cx.plan.id, &failures);
+            let _ = ops.send(TaskOpDone::Down(facts)).await;
+        });
+    }
+
+    fn on_task_op(&mut self, done: TaskOpDone) {
+        self.task_op = None;
+        self.is_dirty = true;
+        match done {
+            TaskOpDone::Up(Ok(()), facts) => {
+                self.record.facts = TaskFacts { is_up: true, ..facts };
+            }
+            TaskOpDone::Up(Err(UpError::Cancelled), facts) => {
+                self.record.facts = facts;
+            }
+            TaskOpDone::Up(Err(UpError::Failed { step, error }), facts) => {
+                tracing::info!(task = self.id, step, %error, "not brought up");
+                self.record.facts = facts;
+                self.record.reason.get_or_insert(error.to_string());
+                self.record.desired = Desired::Stopped;
+            }
+            TaskOpDone::Down(facts) => {
+                self.record.facts = TaskFacts { is_up: false, ..facts };
+                self.record.stopped_at = Some(self.now());
+            }
+        }
+    }
+
+    fn start_runner(
+        &mut self,
+        plan: &Arc<TaskPlan>,
+        name: &str,
+        phase: Phase,
+        is_resumed: bool,
+    ) {
+        let (Some(container), Some(known)) =
+            (plan.container(name), self.record.containers.get(name))
+        else {
+            return;
+        };
+        let stop = CancellationToken::new();
+        let runner = Runner {
+            cx: ContainerContext {
+                task: self.task_context(plan),
+                task_facts: self.record.facts.clone(),
+                plan: Arc::new(container.clone()),
+                links: links(plan, &self.record, name),
+            },
+            facts: known.facts.clone(),
+            health: known.health.status,
+            phase,
+            is_resumed: is_resumed || known.facts.image.is_some(),
+            stop: stop.clone(),
+            events: self.events_tx.clone(),
+        };
+        self.runners.insert(name.to_owned(), stop);
+        tokio::spawn(runner.run());
+    }
+
+    /// Marks a container that never ran as stopped.
+    fn give_up(&mut self, name: &str, why: Option<String>) {
+        let Some(known) = self.record.containers.get_mut(name) else { return };
+        self.is_dirty = true;
+        known.status = known.status.step(ContainerEvent::Stopped);
+        known.log_done = true;
+        if why.is_some() {
+            known.exit_code = Some(NEVER_STARTED_EXIT_CODE);
+            known.reason = why;
+        }
+    }
+
+    fn on_command(&mut self, command: TaskCommand) {
+        match command {
+            TaskCommand::Stop(kept) => {
+                if self.record.desired != Desired::Stopped {
+                    self.record.desired = Desired::Stopped;
+                    self.is_dirty = true;
+                }
+                self.acks.push(kept);
+            }
+        }
+    }
+
+    fn on_event(&mut self, name: &str, event: RunnerEvent) {
+        let Some(known) = self.record.containers.get_mut(name) else { return };
+        self.is_dirty = true;
+        match event {
+            RunnerEvent::Progress { facts, event, pull } => {
+                known.facts = *facts;
+                if let Some(event) = event {
+                    known.status = known.status.step(event);
+                }
+                if known.status == ContainerStatus::Running {
+                    known.started_at = known
+                        .facts
+                        .started_at_ms
+                        .map(Timestamp::from_millis)
+                        .or(known.started_at);
+                }
+                if let Some(pull) = pull {
+                    self.record
+                        .pull_started_at
+                        .get_or_insert(pull.started_at);
+                    self.record.pull_stopped_at =
+                        pull.stopped_at.max(self.record.pull_stopped_at);
+                }
+            }
+            RunnerEvent::Ended { outcome, kept } => {
+                let Outcome { exit_code, reason, at } = outcome;
+                known.finished_at = Some(at);
+                known.exit_code = exit_code;
+                known.reason = reason;
+                self.acks.push(kept);
+            }
+            RunnerEvent::Health(health) => {
+                let since = known.health.since.filter(|_| {
+                    known.health.status == health.status
+                });
+                known.health = super::record::Health {
+                    since: since.or(health.since),
+                    ..health
+                };
+            }
+            RunnerEvent::Finished { log_done } => {
+                known.status = known.status.step(ContainerEvent::Stopped);
+                known.log_done = log_done;
+                self.runners.remove(name);
+                if !log_done {
+                    self.logs_open.insert(name.to_owned());
+                }
+                self.after_ends();
+            }
+            RunnerEvent::LogDone => {
+                known.log_done = true;
+                self.logs_open.remove(name);
+            }
+        }
+        self.after_exits();
+    }
+
+    /// The end of an essential container is the end of the task, from the
+    /// moment it exited.
+    fn after_exits(&mut self) {
+        let Some(plan) = self.plan.clone() else { return };
+        for container in &plan.containers {
+            let Some(known) = self.record.containers.get(&container.name)
+            else {
+                continue;
+            };
+            let Some(at) = known.finished_at else { continue };
+            let ends = container.essential || known.started_at.is_none();
+            if ends {
+                self.record.desired = Desired::Stopped;
+            }
+            if container.essential {
+                self.record.execution_stopped_at.get_or_insert(at);
+            }
+        }
+    }
+
+    /// A container that will never run ends the task, too.
+    fn after_ends(&mut self) {
+        let Some(plan) = self.plan.clone() else { return };
+        if graph::ends_task(&plan, &self.record) {
+            if self.record.desired != Desired::Stopped {
+                self.record.desired = Desired::Stopped;
+                self.is_dirty = true;
+            }
+            let now = self.now();
+            self.record.execution_stopped_at.get_or_insert(now);
+        }
+        self.after_exits();
+    }
+
+    /// Puts news in the outbox and keeps the record; answers when to try
+    /// again, if it could not be kept.
+    async fn keep(&mut self) -> Option<tokio::time::Instant> {
+        self.gather_news();
+        if !self.is_dirty && self.acks.is_empty() {
+            return None;
+        }
+        if self.is_dirty
+            && let Err(error) =
+                self.deps.files.save(&self.id, &self.record).await
+        {
+            tracing::error!(task = self.id, %error, "could not be kept");
+            return Some(tokio::time::Instant::now() + SAVE_RETRY);
+        }
+        self.is_dirty = false;
+        self.view.send_replace(Arc::new(self.record.clone()));
+        for ack in self.acks.drain(..) {
+            // Who asked may have gone.
+            let _ = ack.send(());
+        }
+        None
+    }
+
+    fn gather_news(&mut self) {
+        let status = TaskStatus::of(&self.record);
+        let is_status_news = status > self.record.reported;
+        if !is_status_news && !report::has_container_news(&self.record) {
+            self.gather_until = None;
+            return;
+        }
+        let now = tokio::time::Instant::now();
+        let until = *self.gather_until.get_or_insert(now + GATHER);
+        if !is_status_news && now < until {
+            return;
+        }
+        self.gather_until = None;
+        let taken = report::take_report(
+            &self.deps.services.config.cluster,
+            &self.arn,
+            self.plan.as_deref(),
+            &mut self.record,
+        );
+        match taken {
+            Ok(request) => {
+                self.record.outbox.push_back(request);
+                self.is_dirty = true;
+            }
+            Err(error) => {
+                tracing::error!(task = self.id, %error, "no report");
+            }
+        }
+    }
+
+    /// Sends the outbox's first report, if none is on its way. Only what is
+    /// kept is sent: a report is never heard of twice with different words.
+    fn start_submitting(&mut self) {
+        if self.submitting.is_some() || self.is_dirty {
+            return;
+        }
+        let Some(request) = self.record.outbox.front() else { return };
+        let request: Value = request.clone();
+        let services = Arc::clone(&self.deps.services);
+        let permits = Arc::clone(&self.deps.permits);
+        self.submitting = Some(Box::pin(async move {
+            submit(&services, &permits, request).await;
+        }));
+    }
+
+    fn next_timer(
+        &self,
+        wake_at: Option<Timestamp>,
+        retry: Option<tokio::time::Instant>,
+    ) -> Option<tokio::time::Instant> {
+        let now = tokio::time::Instant::now();
+        let after = |at: Timestamp| {
+            let millis = at.millis_since(self.now()).max(0);
+            now + Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+        };
+        let cleanup = self.cleanup_at().map(after);
+        [wake_at.map(after), retry, self.gather_until, cleanup]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// When a stopped task may be forgotten; `None` while it may not.
+    fn cleanup_at(&self) -> Option<Timestamp> {
+        let stopped_at = self.record.stopped_at?;
+        if !self.record.outbox.is_empty() || !self.logs_open.is_empty() {
+            return None;
+        }
+        let wait = self.deps.services.config.cleanup_wait.as_millis();
+        Some(stopped_at.plus_millis(i64::try_from(wait).unwrap_or(i64::MAX)))
+    }
+
+    fn is_over(&self) -> bool {
+        self.runners.is_empty()
+            && !self.is_dirty
+            && self.cleanup_at().is_some_and(|at| self.now() >= at)
+    }
+
+    /// Removes all that is left of a task that is over.
+    async fn forget(&self) {
+        let containers = self.plan.iter().flat_map(|plan| &plan.containers);
+        for container in containers {
+            let removed =
+                self.deps.services.runtime.log_remove(&container.id).await;
+            if let Err(error) = removed {
+                tracing::warn!(container = container.id, %error, "log kept");
+            }
+        }
+        if let Err(error) = self.deps.files.remove(&self.id).await {
+            tracing::warn!(task = self.id, %error, "files kept");
+        }
+        let _ = self.deps.forgotten.send(self.id.clone()).await;
+    }
+}
+
+/// Names and addresses for a container's links, which run already.
+fn links(
+    plan: &TaskPlan,
+    record: &TaskRecord,
+    name: &str,
+) -> BTreeMap<String, (Vec<String>, std::net::Ipv4Addr)> {
+    let mut links = BTreeMap::new();
+    if plan.network != NetworkPlan::Bridge {
+        return links;
+    }
+    let Some(container) = plan.container(name) else { return links };
+    for link in &container.links {
+        let address = record
+            .containers
+            .get(&link.container)
+            .and_then(|known| known.facts.address.as_ref());
+        if let Some(address) = address {
+            let mut names = vec![link.alias.clone()];
+            if link.alias != link.container {
+                names.push(link.container.clone());
+            }
+            links.insert(link.alias.clone(), (names, address.ip));
+        }
+    }
+    links
+}
+
+async fn wait_for(work: &mut Option<BoxFuture<'static, ()>>) {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,1 @@
+//! TCS: telling how the containers are.
