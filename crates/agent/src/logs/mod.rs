@@ -14,10 +14,8 @@ mod tests;
 
 use std::time::Duration;
 
-use minato_wire::logs::{
-    CreateLogGroupRequest, CreateLogGroupResponse, CreateLogStreamRequest,
-    CreateLogStreamResponse,
-};
+use minato_wire::logs::{CreateLogGroupRequest, CreateLogStreamRequest};
+use serde_json::Value;
 
 use crate::api::{Api, ApiCallError, ApiService, call};
 use crate::backoff::Backoff;
@@ -75,7 +73,7 @@ async fn create_stream(
         log_group_name: Some(plan.group.clone()),
         log_stream_name: Some(plan.stream.clone()),
     };
-    let result: Result<CreateLogStreamResponse, _> = call(
+    let result: Result<Value, _> = call(
         api,
         ApiService::Logs,
         &plan.region,
@@ -94,7 +92,7 @@ async fn create_group(
         log_group_name: Some(plan.group.clone()),
         ..CreateLogGroupRequest::default()
     };
-    let result: Result<CreateLogGroupResponse, _> =
+    let result: Result<Value, _> =
         call(api, ApiService::Logs, &plan.region, "CreateLogGroup", &input)
             .await;
     or_exists(result)

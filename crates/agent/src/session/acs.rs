@@ -279,8 +279,8 @@ impl Session {
         }
         let wanted = |arn: &str| {
             manifest.tasks.iter().any(|task| {
-                task.task_arn.as_deref() == Some(arn)
-                    && task.desired_status.as_deref() == Some("RUNNING")
+                task.task_arn == arn
+                    && task.desired_status == "RUNNING"
             })
         };
         let stop_candidates: Vec<TaskIdentifier> = self
@@ -291,9 +291,9 @@ impl Session {
                 task.record.desired == Desired::Running && !wanted(&task.arn)
             })
             .map(|task| TaskIdentifier {
-                task_arn: Some(task.arn),
+                task_arn: task.arn,
                 task_cluster_arn: manifest.cluster_arn.clone(),
-                desired_status: Some("STOPPED".into()),
+                desired_status: "STOPPED".into(),
             })
             .collect();
         let mut answers = vec![ack(
@@ -317,7 +317,7 @@ impl Session {
             return;
         }
         for task in verified.stop_tasks {
-            let arn = task.task_arn.unwrap_or_default();
+            let arn = task.task_arn;
             let Ok(id) = task_id(&arn) else { continue };
             if let Err(error) = self.engine.stop(&id).await {
                 tracing::error!(

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use minato_wire::Timestamp;
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::graph::{self, NEVER_STARTED_EXIT_CODE};
@@ -125,7 +125,7 @@ struct Actor {
     acks: Vec<oneshot::Sender<()>>,
     is_dirty: bool,
     gather_until: Option<tokio::time::Instant>,
-    submitting: Option<BoxFuture<'static, ()>>,
+    submitting: Option<JoinHandle<()>>,
 }
 
 impl Actor {
@@ -533,7 +533,7 @@ impl Actor {
         let request: Value = request.clone();
         let services = Arc::clone(&self.deps.services);
         let permits = Arc::clone(&self.deps.permits);
-        self.submitting = Some(Box::pin(async move {
+        self.submitting = Some(tokio::spawn(async move {
             submit(&services, &permits, request).await;
         }));
     }
@@ -615,9 +615,10 @@ fn links(
     links
 }
 
-async fn wait_for(work: &mut Option<BoxFuture<'static, ()>>) {
+async fn wait_for(work: &mut Option<JoinHandle<()>>) {
     match work {
-        Some(work) => work.await,
+        // It neither panics nor is it aborted; over is over.
+        Some(work) => drop(work.await),
         None => std::future::pending().await,
     }
 }

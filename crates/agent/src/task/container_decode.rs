@@ -53,7 +53,10 @@ pub(crate) fn decode_container(
             .volumes_from
             .iter()
             .map(|from| VolumesFrom {
-                container: from.source_container.clone(),
+                container: from
+                    .source_container
+                    .clone()
+                    .unwrap_or_default(),
                 read_only: from.read_only.unwrap_or(false),
             })
             .collect(),

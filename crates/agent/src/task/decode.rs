@@ -159,10 +159,10 @@ fn decode_interface(
         .iter()
         .find(|address| address.primary == Some(true))
         .or(eni.ipv4_addresses.first())
-        .and_then(|address| address.private_address.as_deref())
-        .and_then(|address| address.parse::<Ipv4Addr>().ok())
+        .and_then(|address| address.private_address.parse::<Ipv4Addr>().ok())
         .ok_or_else(|| malformed("a network interface without address"))?;
-    let gateway = eni.subnet_gateway_ipv4_address.as_str();
+    let gateway =
+        eni.subnet_gateway_ipv4_address.as_deref().unwrap_or_default();
     let (gateway, prefix) = gateway
         .split_once('/')
         .and_then(|(ip, prefix)| {

@@ -59,22 +59,35 @@ impl HealthTracker {
     }
 }
 
-/// Runs a check until dropped; `report` gets the status after each run.
-pub async fn watch(
-    runtime: &dyn Runtime,
-    id: &str,
-    check: &HealthCheck,
-    known: HealthStatus,
-    report: impl AsyncFn(HealthStatus, String),
-) {
-    let mut tracker = HealthTracker::new(check, known);
-    let start_period_ends = Instant::now() + check.start_period;
-    loop {
-        sleep(check.interval).await;
-        let result = run_once(runtime, id, check).await;
-        let is_in_start_period = Instant::now() < start_period_ends;
-        let status = tracker.record(&result, is_in_start_period);
-        report(status, result.output).await;
+/// Runs a container's check, over and over.
+#[derive(Debug)]
+pub struct HealthWatch<'a> {
+    check: &'a HealthCheck,
+    tracker: HealthTracker,
+    start_period_ends: Instant,
+}
+
+impl<'a> HealthWatch<'a> {
+    /// Begins now, with what was known before a restart.
+    pub fn new(check: &'a HealthCheck, known: HealthStatus) -> HealthWatch<'a> {
+        HealthWatch {
+            check,
+            tracker: HealthTracker::new(check, known),
+            start_period_ends: Instant::now() + check.start_period,
+        }
+    }
+
+    /// Waits for the next run and makes it; answers the status after it.
+    pub async fn next(
+        &mut self,
+        runtime: &dyn Runtime,
+        id: &str,
+    ) -> (HealthStatus, String) {
+        sleep(self.check.interval).await;
+        let result = run_once(runtime, id, self.check).await;
+        let is_in_start_period = Instant::now() < self.start_period_ends;
+        let status = self.tracker.record(&result, is_in_start_period);
+        (status, result.output)
     }
 }
 

@@ -9,6 +9,7 @@
 //! off by its token. After a restart a runner begins at the phase that the
 //! record says.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use minato_wire::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::health;
+use super::health::HealthWatch;
 use super::plan::LogPlan;
 use super::record::{ContainerFacts, Health, HealthStatus};
 use super::status::ContainerEvent;
@@ -89,25 +90,26 @@ pub(crate) struct Runner {
 
 impl Runner {
     pub(crate) async fn run(mut self) {
-        let mut pump = None;
-        match self.phase {
+        let pump = match self.phase {
             Phase::BringUp => {
                 let up = self.bring_up().await;
                 // Even a container that failed to start may have said why.
-                pump = self.pump();
+                let pump = self.pump();
                 let outcome = match up {
                     Ok(()) => self.until_end().await,
                     Err(outcome) => outcome,
                 };
                 self.ended(outcome).await;
+                pump
             }
             Phase::Wait => {
-                pump = self.pump();
+                let pump = self.pump();
                 let outcome = self.until_end().await;
                 self.ended(outcome).await;
+                pump
             }
-            Phase::Clear => pump = self.pump(),
-        }
+            Phase::Clear => self.pump(),
+        };
         self.clear(pump).await;
     }
 
@@ -206,24 +208,24 @@ impl Runner {
             biased;
             exit = runtime.wait(id) => exit,
             () = self.stop.cancelled() => self.stop_container().await,
-            () = self.check_health() => unreachable!("checks go on"),
+            never = self.check_health() => match never {},
         };
         self.outcome(exit)
     }
 
-    async fn check_health(&self) {
+    async fn check_health(&self) -> Infallible {
         let Some(check) = &self.cx.plan.health_check else {
             return std::future::pending().await;
         };
         let services = &self.cx.task.services;
         let id = &self.cx.plan.id;
-        let report = async |status, output| {
+        let mut watch = HealthWatch::new(check, self.health);
+        loop {
+            let (status, output) = watch.next(&*services.runtime, id).await;
             let since = Some(services.clock.now());
             let health = Health { status, since, output };
             self.send(RunnerEvent::Health(health)).await;
-        };
-        health::watch(&*services.runtime, id, check, self.health, report)
-            .await;
+        }
     }
 
     /// Asks it to stop; kills it when it does not.
