@@ -1,13 +1,20 @@
 //! The agent's parts put together.
 
-use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
 
 use minato_core::env::{Clock, Ids};
+use tokio::task::JoinHandle;
 
 use crate::api::Api;
+use crate::backoff::Backoff;
 use crate::config::AgentConfig;
+use crate::engine::{TaskEngine, TaskView};
 use crate::runtime::Runtime;
+use crate::session::register::{Identity, RegisterError, discover, register};
+use crate::session::{Connector, CredentialSets, Hello, run_acs};
+use crate::telemetry::run_tcs;
 
 /// The world, as the agent's parts see it.
 pub struct Services {
@@ -29,4 +36,118 @@ impl fmt::Debug for Services {
             .field("config", &self.config)
             .finish_non_exhaustive()
     }
+}
+
+/// Why an agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartAgentError {
+    /// Its files cannot be read.
+    #[error("could not read the agent's files in {}", .dir.display())]
+    Files {
+        /// The agent's directory.
+        dir: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The control plane does not take it.
+    #[error("could not register this host")]
+    Register {
+        /// Why.
+        source: RegisterError,
+    },
+}
+
+/// A running agent. Dropping it ends the agent; containers go on, and the
+/// next agent finds them.
+#[derive(Debug)]
+pub struct Agent {
+    engine: TaskEngine,
+    credentials: Arc<CredentialSets>,
+    identity: Identity,
+    session: JoinHandle<()>,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.session.abort();
+    }
+}
+
+impl Agent {
+    /// Takes over this host's tasks, registers the host and begins to listen.
+    ///
+    /// Returns once the host is registered, which it tries until the control
+    /// plane can be reached; the tasks are looked after all the while.
+    pub async fn start(
+        services: Arc<Services>,
+        connector: Arc<dyn Connector>,
+    ) -> Result<Agent, StartAgentError> {
+        let engine =
+            TaskEngine::open(Arc::clone(&services)).map_err(|source| {
+                let dir = services.config.dir.clone();
+                StartAgentError::Files { dir, source }
+            })?;
+        let identity = register(&services)
+            .await
+            .map_err(|source| StartAgentError::Register { source })?;
+        let credentials = Arc::new(CredentialSets::default());
+        let session = tokio::spawn(converse(
+            services,
+            engine.clone(),
+            Arc::clone(&credentials),
+            connector,
+            identity.clone(),
+        ));
+        Ok(Agent { engine, credentials, identity, session })
+    }
+
+    /// The container instance's ARN.
+    pub fn container_instance_arn(&self) -> &str {
+        &self.identity.container_instance_arn
+    }
+
+    /// Every task the agent knows, stopped ones included.
+    pub fn tasks(&self) -> Vec<TaskView> {
+        self.engine.tasks()
+    }
+
+    /// Credentials of the tasks' roles.
+    pub fn credentials(&self) -> &CredentialSets {
+        &self.credentials
+    }
+}
+
+/// Both conversations with the control plane, for ever.
+async fn converse(
+    services: Arc<Services>,
+    engine: TaskEngine,
+    credentials: Arc<CredentialSets>,
+    connector: Arc<dyn Connector>,
+    identity: Identity,
+) {
+    let mut backoff =
+        Backoff::new(Duration::from_millis(250), Duration::from_secs(60), 2.0);
+    let (acs, tcs) = loop {
+        match discover(&services, &identity).await {
+            Ok(endpoints) => break endpoints,
+            Err(error) => tracing::warn!(%error, "where to talk is unknown"),
+        }
+        tokio::time::sleep(backoff.next_delay(services.ids.seed())).await;
+    };
+    let hello = Hello {
+        endpoint: tcs,
+        cluster: identity.cluster.clone(),
+        container_instance_arn: identity.container_instance_arn.clone(),
+        send_credentials: false,
+        agent_version: services.config.version.clone(),
+    };
+    let telemetry = run_tcs(
+        Arc::clone(&services),
+        engine.clone(),
+        Arc::clone(&connector),
+        hello,
+    );
+    let work =
+        run_acs(services, engine, credentials, connector, identity, acs);
+    tokio::join!(work, telemetry);
 }

@@ -23,3 +23,5 @@ pub mod store;
 pub(crate) mod submit;
 pub mod task;
 pub mod telemetry;
+#[cfg(test)]
+pub(crate) mod test_support;

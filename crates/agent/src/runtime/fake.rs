@@ -1,0 +1,526 @@
+//! An engine for tests: containers are entries in a table, and the test says
+//! when they end.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::*;
+
+/// A container's script.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Script {
+    /// Ends at once with this code.
+    pub(crate) exits: Option<i32>,
+    /// Does not heed SIGTERM.
+    pub(crate) ignores_term: bool,
+    /// Exit codes of its health checks, the last one for ever.
+    pub(crate) health: Vec<i32>,
+    /// Lines it writes when started.
+    pub(crate) lines: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    pub(crate) boot_id: String,
+    pub(crate) images: BTreeSet<String>,
+    pub(crate) cgroups: BTreeSet<String>,
+    pub(crate) task_nets: BTreeSet<String>,
+    pub(crate) endpoints: BTreeSet<String>,
+    pub(crate) ports: BTreeMap<u16, String>,
+    pub(crate) containers: BTreeMap<String, FakeContainer>,
+    pub(crate) logs: BTreeMap<String, Vec<LogLine>>,
+    /// What was called, in order.
+    pub(crate) calls: Vec<String>,
+    /// Calls that fail: operation, or operation and id.
+    pub(crate) failing: BTreeSet<String>,
+    /// Calls that never end.
+    pub(crate) hanging: BTreeSet<String>,
+    /// By image.
+    pub(crate) scripts: HashMap<String, Script>,
+}
+
+#[derive(Debug)]
+pub(crate) struct FakeContainer {
+    pub(crate) spec: ContainerSpec,
+    pub(crate) started: Option<Started>,
+    pub(crate) exit: Option<Exit>,
+    checks: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeRuntime {
+    pub(crate) world: Arc<Mutex<World>>,
+    pub(crate) changed: Arc<Notify>,
+}
+
+impl FakeRuntime {
+    pub(crate) fn new() -> FakeRuntime {
+        let fake = FakeRuntime::default();
+        fake.world.lock().boot_id = "boot-1".into();
+        fake
+    }
+
+    pub(crate) fn script(&self, image: &str, script: Script) {
+        self.world.lock().scripts.insert(image.into(), script);
+    }
+
+    pub(crate) fn fail(&self, what: &str) {
+        self.world.lock().failing.insert(what.into());
+    }
+
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.world.lock().calls.clone()
+    }
+
+    /// A container ends.
+    pub(crate) fn exit(&self, id: &str, code: i32) {
+        self.exit_as(id, code, false, ExitReason::Exited);
+    }
+
+    pub(crate) fn exit_as(
+        &self,
+        id: &str,
+        code: i32,
+        oom_killed: bool,
+        reason: ExitReason,
+    ) {
+        let mut world = self.world.lock();
+        if let Some(container) = world.containers.get_mut(id) {
+            container.exit.get_or_insert(Exit {
+                code,
+                signal: None,
+                oom_killed,
+                at_ms: 5_000,
+                reason,
+            });
+        }
+        drop(world);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn write(&self, id: &str, time_ms: i64, text: &str) {
+        self.world.lock().logs.entry(id.into()).or_default().push(LogLine {
+            stream: Stream::Stdout,
+            time_ns: time_ms * 1_000_000,
+            bytes: text.as_bytes().to_vec(),
+            partial: false,
+        });
+        self.changed.notify_waiters();
+    }
+
+    /// Whether nothing is left of any task but images and logs.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let world = self.world.lock();
+        let mut left = vec![];
+        left.extend(world.cgroups.iter().map(|id| format!("cgroup {id}")));
+        left.extend(world.task_nets.iter().map(|id| format!("net {id}")));
+        left.extend(world.endpoints.iter().map(|id| format!("bridge {id}")));
+        left.extend(world.ports.keys().map(|port| format!("port {port}")));
+        let containers = world.containers.keys();
+        left.extend(containers.map(|id| format!("container {id}")));
+        left
+    }
+
+    /// Notes a call; fails or hangs it, where the test says so.
+    fn enter<T: Send + 'static>(
+        &self,
+        operation: &str,
+        id: &str,
+        then: impl FnOnce(&mut World) -> Result<T, RuntimeError> + Send + 'static,
+    ) -> Op<'static, T> {
+        let call = format!("{operation} {id}");
+        let operation = operation.to_owned();
+        let fake = self.clone();
+        Box::pin(async move {
+            let hangs = {
+                let mut world = fake.world.lock();
+                world.calls.push(call.clone());
+                world.hanging.contains(&operation)
+            };
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            let result = {
+                let mut world = fake.world.lock();
+                if world.failing.contains(&operation)
+                    || world.failing.contains(&call)
+                {
+                    return Err(RuntimeError::other(format!("no {call}")));
+                }
+                then(&mut world)
+            };
+            fake.changed.notify_waiters();
+            result
+        })
+    }
+}
+
+fn not_found(id: &str) -> RuntimeError {
+    RuntimeError::new(
+        RuntimeErrorKind::NotFound,
+        format!("no container {id}"),
+    )
+}
+
+impl Runtime for FakeRuntime {
+    fn boot_id(&self) -> String {
+        self.world.lock().boot_id.clone()
+    }
+
+    fn image_pull<'a>(
+        &'a self,
+        reference: &'a str,
+        _login: Option<&'a RegistryLogin>,
+    ) -> Op<'a, ImageFacts> {
+        let image = reference.to_owned();
+        self.enter("pull", reference, move |world| {
+            world.images.insert(image.clone());
+            Ok(image_facts(&image))
+        })
+    }
+
+    fn image_get(&self, reference: &str) -> Option<ImageFacts> {
+        let world = self.world.lock();
+        world.images.contains(reference).then(|| image_facts(reference))
+    }
+
+    fn cgroup_create<'a>(
+        &'a self,
+        task_id: &'a str,
+        _limits: &'a TaskLimits,
+    ) -> Op<'a, String> {
+        let id = task_id.to_owned();
+        self.enter("cgroup", task_id, move |world| {
+            world.cgroups.insert(id.clone());
+            Ok(format!("/minato/{id}"))
+        })
+    }
+
+    fn cgroup_remove<'a>(&'a self, task_id: &'a str) -> Op<'a, ()> {
+        let id = task_id.to_owned();
+        self.enter("uncgroup", task_id, move |world| {
+            world.cgroups.remove(&id);
+            Ok(())
+        })
+    }
+
+    fn task_attach<'a>(
+        &'a self,
+        interface: &'a TaskInterface,
+    ) -> Op<'a, PathBuf> {
+        let id = interface.task_id.clone();
+        self.enter("attach", &interface.task_id, move |world| {
+            world.task_nets.insert(id.clone());
+            Ok(PathBuf::from(format!("/run/netns/{id}")))
+        })
+    }
+
+    fn task_detach<'a>(&'a self, task_id: &'a str) -> Op<'a, ()> {
+        let id = task_id.to_owned();
+        self.enter("detach", task_id, move |world| {
+            world.task_nets.remove(&id);
+            Ok(())
+        })
+    }
+
+    fn bridge_attach<'a>(&'a self, id: &'a str) -> Op<'a, BridgeAddress> {
+        let owned = id.to_owned();
+        self.enter("bridge", id, move |world| {
+            world.endpoints.insert(owned.clone());
+            let host = u8::try_from(world.endpoints.len()).unwrap();
+            Ok(BridgeAddress {
+                netns: PathBuf::from(format!("/run/netns/{owned}")),
+                ip: Ipv4Addr::new(172, 31, 0, host + 1),
+                gateway: Ipv4Addr::new(172, 31, 0, 1),
+            })
+        })
+    }
+
+    fn bridge_detach<'a>(&'a self, id: &'a str) -> Op<'a, ()> {
+        let owned = id.to_owned();
+        self.enter("unbridge", id, move |world| {
+            world.endpoints.remove(&owned);
+            Ok(())
+        })
+    }
+
+    fn port_publish<'a>(&'a self, port: &'a PublishPort) -> Op<'a, u16> {
+        let wanted = port.clone();
+        self.enter("publish", &port.owner, move |world| {
+            let port = match wanted.host_port {
+                0 => (32768..)
+                    .find(|port| !world.ports.contains_key(port))
+                    .unwrap(),
+                port => port,
+            };
+            match world.ports.get(&port) {
+                Some(owner) if *owner != wanted.owner => {
+                    Err(RuntimeError::other(format!(
+                        "port {port} is already in use"
+                    )))
+                }
+                _ => {
+                    world.ports.insert(port, wanted.owner);
+                    Ok(port)
+                }
+            }
+        })
+    }
+
+    fn ports_unpublish<'a>(&'a self, owner: &'a str) -> Op<'a, ()> {
+        let id = owner.to_owned();
+        self.enter("unpublish", owner, move |world| {
+            world.ports.retain(|_, owner| *owner != id);
+            Ok(())
+        })
+    }
+
+    fn resolver(&self) -> Resolver {
+        Resolver {
+            nameservers: vec!["192.0.2.53".into()],
+            search: vec!["example.org".into()],
+            options: vec![],
+        }
+    }
+
+    fn create<'a>(&'a self, spec: &'a ContainerSpec) -> Op<'a, ()> {
+        let spec = spec.clone();
+        let id = spec.id.as_str().to_owned();
+        self.enter("create", &id.clone(), move |world| {
+            world.containers.entry(id).or_insert(FakeContainer {
+                spec,
+                started: None,
+                exit: None,
+                checks: 0,
+            });
+            Ok(())
+        })
+    }
+
+    fn start<'a>(&'a self, id: &'a str) -> Op<'a, Started> {
+        let owned = id.to_owned();
+        self.enter("start", id, move |world| {
+            let id = owned.as_str();
+            let container =
+                world.containers.get_mut(id).ok_or_else(|| not_found(id))?;
+            if let Some(started) = container.started {
+                return Ok(started);
+            }
+            let started = Started { pid: 1, at_ms: 1_000 };
+            container.started = Some(started);
+            let image = container.spec.args[0].clone();
+            let script = world.scripts.get(&image).cloned();
+            let script = script.unwrap_or_default();
+            for line in &script.lines {
+                let line = LogLine {
+                    stream: Stream::Stdout,
+                    time_ns: 1_000_000_000,
+                    bytes: line.as_bytes().to_vec(),
+                    partial: false,
+                };
+                world.logs.entry(owned.clone()).or_default().push(line);
+            }
+            if let Some(code) = script.exits {
+                world.containers.get_mut(&owned).unwrap().exit = Some(Exit {
+                    code,
+                    signal: None,
+                    oom_killed: false,
+                    at_ms: 2_000,
+                    reason: ExitReason::Exited,
+                });
+            }
+            Ok(started)
+        })
+    }
+
+    fn signal<'a>(&'a self, id: &'a str, signal: &'a str) -> Op<'a, ()> {
+        let (owned, signal) = (id.to_owned(), signal.to_owned());
+        let call = format!("{id} {signal}");
+        self.enter("signal", &call, move |world| {
+            let id = owned.as_str();
+            let container =
+                world.containers.get_mut(id).ok_or_else(|| not_found(id))?;
+            let image = &container.spec.args[0];
+            let ignores = world
+                .scripts
+                .get(image)
+                .is_some_and(|script| script.ignores_term);
+            let code = if signal == "SIGKILL" { 137 } else { 143 };
+            if signal == "SIGKILL" || !ignores {
+                container.exit.get_or_insert(Exit {
+                    code,
+                    signal: None,
+                    oom_killed: false,
+                    at_ms: 9_000,
+                    reason: ExitReason::Exited,
+                });
+            }
+            Ok(())
+        })
+    }
+
+    fn wait<'a>(&'a self, id: &'a str) -> Op<'a, Exit> {
+        Box::pin(async move {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                {
+                    let world = self.world.lock();
+                    let container =
+                        world.containers.get(id).ok_or_else(|| not_found(id))?;
+                    if let Some(exit) = &container.exit {
+                        return Ok(exit.clone());
+                    }
+                }
+                changed.await;
+            }
+        })
+    }
+
+    fn exec<'a>(
+        &'a self,
+        id: &'a str,
+        _spec: &'a ExecSpec,
+        _timeout: Duration,
+    ) -> Op<'a, ExecOutput> {
+        let owned = id.to_owned();
+        self.enter("exec", id, move |world| {
+            let id = owned.as_str();
+            let container =
+                world.containers.get_mut(id).ok_or_else(|| not_found(id))?;
+            let script = world.scripts.get(&container.spec.args[0]);
+            let codes = script.map(|s| s.health.clone()).unwrap_or_default();
+            let at = container.checks.min(codes.len().saturating_sub(1));
+            container.checks += 1;
+            Ok(ExecOutput {
+                exit_code: codes.get(at).copied().unwrap_or(0),
+                output: vec![],
+                truncated: false,
+                timed_out: false,
+            })
+        })
+    }
+
+    fn usage<'a>(&'a self, id: &'a str) -> Op<'a, Usage> {
+        self.enter("usage", id, |_| {
+            Ok(Usage {
+                cpu_ns: 1_000_000_000,
+                memory_bytes: 10 << 20,
+                network: Some((1, 2)),
+                storage: (3, 4),
+            })
+        })
+    }
+
+    fn remove<'a>(&'a self, id: &'a str) -> Op<'a, ()> {
+        let owned = id.to_owned();
+        self.enter("remove", id, move |world| {
+            world.containers.remove(&owned);
+            Ok(())
+        })
+    }
+
+    fn list(&self) -> Op<'_, Vec<(String, ContainerState)>> {
+        self.enter("list", "", |world| {
+            let state = |container: &FakeContainer| {
+                match (&container.exit, container.started) {
+                    (Some(exit), _) => ContainerState::Exited(exit.clone()),
+                    (None, Some(started)) => ContainerState::Running(started),
+                    (None, None) => ContainerState::Created,
+                }
+            };
+            Ok(world
+                .containers
+                .iter()
+                .map(|(id, container)| (id.clone(), state(container)))
+                .collect())
+        })
+    }
+
+    fn log_open<'a>(
+        &'a self,
+        id: &'a str,
+        from: Option<&'a LogPosition>,
+    ) -> Op<'a, Box<dyn LogSource>> {
+        let at = from.map_or(0, |position| position.0.parse().unwrap());
+        let source: Box<dyn LogSource> =
+            Box::new(FakeLog { fake: self.clone(), id: id.into(), at });
+        Box::pin(async { Ok(source) })
+    }
+
+    fn log_remove<'a>(&'a self, id: &'a str) -> Op<'a, ()> {
+        let owned = id.to_owned();
+        self.enter("unlog", id, move |world| {
+            world.logs.remove(&owned);
+            Ok(())
+        })
+    }
+}
+
+struct FakeLog {
+    fake: FakeRuntime,
+    id: String,
+    at: usize,
+}
+
+impl LogSource for FakeLog {
+    fn next(&mut self, max: usize, wait: Duration) -> Op<'_, LogChunk> {
+        Box::pin(async move {
+            let deadline = tokio::time::Instant::now() + wait;
+            loop {
+                let changed = self.fake.changed.clone();
+                let changed = changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                {
+                    let world = self.fake.world.lock();
+                    let lines = world.logs.get(&self.id);
+                    let lines = lines.map(Vec::as_slice).unwrap_or_default();
+                    let ended = world
+                        .containers
+                        .get(&self.id)
+                        .is_none_or(|container| container.exit.is_some());
+                    let news: Vec<_> = lines[self.at..]
+                        .iter()
+                        .take(max)
+                        .cloned()
+                        .enumerate()
+                        .map(|(i, line)| {
+                            let after = (self.at + i + 1).to_string();
+                            (line, LogPosition(after))
+                        })
+                        .collect();
+                    self.at += news.len();
+                    let end = ended && self.at == lines.len();
+                    if !news.is_empty() || end {
+                        return Ok(LogChunk { lines: news, lost_lines: 0, end });
+                    }
+                }
+                if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                    return Ok(LogChunk::default());
+                }
+            }
+        })
+    }
+
+    fn acknowledge<'a>(&'a mut self, _: &'a LogPosition) -> Op<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// An image whose command is its own name, so that scripts find it.
+fn image_facts(image: &str) -> ImageFacts {
+    ImageFacts {
+        digest: Some(format!("sha256:{image}")),
+        id: format!("sha256:config-of-{image}"),
+        cmd: vec![image.to_owned()],
+        env: vec!["PATH=/bin".into()],
+        layers: vec![PathBuf::from("/layers/1")],
+        ..ImageFacts::default()
+    }
+}

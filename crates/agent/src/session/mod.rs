@@ -11,7 +11,7 @@ pub mod register;
 #[cfg(test)]
 mod tests;
 
-pub use acs::run_acs;
+pub use acs::{CredentialSets, run_acs};
 
 use std::fmt;
 

@@ -1,0 +1,265 @@
+//! What the tests of this crate share: a clock, ids, an API that remembers
+//! what it was told, and tasks.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use minato_core::env::{Clock, Ids};
+use minato_wire::{Timestamp, acs};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::agent::Services;
+use crate::api::{Api, ApiCall, ApiCallError, ApiService};
+use crate::config::AgentConfig;
+use crate::engine::TaskEngine;
+use crate::runtime::fake::FakeRuntime;
+
+pub(crate) const TASK_ID: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const TASK_ARN: &str = "arn:aws:ecs:us-east-1:000000000000:task/default/0123456789abcdef0123456789abcdef";
+
+/// Time that goes with tokio's, so that tests can pause it.
+#[derive(Debug)]
+pub(crate) struct TestClock(Instant);
+
+impl TestClock {
+    pub(crate) fn new() -> TestClock {
+        TestClock(Instant::now())
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        let millis = i64::try_from(self.0.elapsed().as_millis()).unwrap();
+        Timestamp::from_millis(millis)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct TestIds(AtomicU64);
+
+impl Ids for TestIds {
+    fn uuid(&self) -> u128 {
+        u128::from(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+/// A control plane that takes reports, and keeps logs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeApi {
+    pub(crate) state: Arc<Mutex<ApiState>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct ApiState {
+    pub(crate) calls: Vec<(String, Value)>,
+    /// Errors for the next calls of an operation.
+    pub(crate) errors: BTreeMap<String, Vec<ApiCallError>>,
+    pub(crate) groups: Vec<String>,
+    /// Events by stream.
+    pub(crate) streams: BTreeMap<String, Vec<(i64, String)>>,
+}
+
+pub(crate) fn api_error(code: &str) -> ApiCallError {
+    let message = match code {
+        "ResourceNotFoundException" => {
+            "The specified log group does not exist."
+        }
+        _ => "no",
+    };
+    ApiCallError { code: Some(code.into()), message: message.into() }
+}
+
+impl FakeApi {
+    pub(crate) fn fail_next(&self, operation: &str, code: &str) {
+        let mut state = self.state.lock();
+        let errors = state.errors.entry(operation.into()).or_default();
+        errors.push(api_error(code));
+    }
+
+    pub(crate) fn calls(&self, operation: &str) -> Vec<Value> {
+        let state = self.state.lock();
+        let calls = state.calls.iter();
+        calls
+            .filter(|(name, _)| name == operation)
+            .map(|(_, input)| input.clone())
+            .collect()
+    }
+
+    pub(crate) fn reports(&self) -> Vec<Value> {
+        self.calls("SubmitTaskStateChange")
+    }
+
+    pub(crate) fn lines(&self, stream: &str) -> Vec<String> {
+        let state = self.state.lock();
+        let events = state.streams.get(stream);
+        events.into_iter().flatten().map(|(_, m)| m.clone()).collect()
+    }
+
+    fn answer(
+        state: &mut ApiState,
+        operation: &str,
+        input: &Value,
+    ) -> Result<Value, ApiCallError> {
+        let text = |name: &str| input[name].as_str().unwrap_or("").to_owned();
+        match operation {
+            "RegisterContainerInstance" => Ok(json!({"containerInstance": {
+                "containerInstanceArn": "arn:aws:ecs:us-east-1:000000000000:container-instance/default/1",
+                "attributes": input["attributes"],
+            }})),
+            "DiscoverPollEndpoint" => Ok(json!({
+                "endpoint": "http://acs", "telemetryEndpoint": "http://tcs",
+            })),
+            "CreateLogGroup" => {
+                state.groups.push(text("logGroupName"));
+                Ok(Value::Null)
+            }
+            "CreateLogStream" => {
+                if !state.groups.contains(&text("logGroupName")) {
+                    return Err(api_error("ResourceNotFoundException"));
+                }
+                state.streams.entry(text("logStreamName")).or_default();
+                Ok(Value::Null)
+            }
+            "PutLogEvents" => {
+                let stream = state.streams.entry(text("logStreamName"));
+                let events = input["logEvents"].as_array().unwrap();
+                stream.or_default().extend(events.iter().map(|event| {
+                    let message = event["message"].as_str().unwrap();
+                    (event["timestamp"].as_i64().unwrap(), message.into())
+                }));
+                Ok(json!({}))
+            }
+            "GetLogEvents" => {
+                let start = input["startTime"].as_i64().unwrap_or(0);
+                let events: Vec<Value> = state
+                    .streams
+                    .get(&text("logStreamName"))
+                    .into_iter()
+                    .flatten()
+                    .filter(|(time, _)| *time >= start)
+                    .map(|(t, m)| json!({"timestamp": t, "message": m}))
+                    .collect();
+                Ok(json!({"events": events}))
+            }
+            _ => Ok(json!({"acknowledgment": "ACK"})),
+        }
+    }
+}
+
+impl Api for FakeApi {
+    fn call<'a>(
+        &'a self,
+        _service: ApiService,
+        _region: &'a str,
+        operation: &'static str,
+        input: Value,
+    ) -> ApiCall<'a> {
+        Box::pin(async move {
+            let mut state = self.state.lock();
+            if let Some(errors) = state.errors.get_mut(operation)
+                && !errors.is_empty()
+            {
+                return Err(errors.remove(0));
+            }
+            state.calls.push((operation.into(), input.clone()));
+            FakeApi::answer(&mut state, operation, &input)
+        })
+    }
+}
+
+/// An agent over fakes, with a directory that outlives it.
+pub(crate) struct Rig {
+    pub(crate) runtime: FakeRuntime,
+    pub(crate) api: FakeApi,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+impl Rig {
+    pub(crate) fn new() -> Rig {
+        let api = FakeApi::default();
+        api.state.lock().groups.push("/app".into());
+        let dir = tempfile::tempdir().unwrap();
+        Rig { runtime: FakeRuntime::new(), api, dir }
+    }
+
+    pub(crate) fn services(&self) -> Arc<Services> {
+        services(&self.runtime, &self.api, self.dir.path())
+    }
+
+    pub(crate) fn engine(&self) -> TaskEngine {
+        TaskEngine::open(self.services()).unwrap()
+    }
+
+    /// Waits until the control plane has heard that.
+    pub(crate) async fn reported(&self, status: &str) -> Value {
+        let is_it = |report: &Value| report["status"] == status;
+        self.until(status, || self.api.reports().into_iter().find(is_it)).await
+    }
+
+    pub(crate) async fn until<T>(
+        &self,
+        what: &str,
+        mut probe: impl FnMut() -> Option<T>,
+    ) -> T {
+        // Paused time goes on by itself whenever there is nothing to do.
+        for _ in 0..20_000 {
+            if let Some(found) = probe() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!(
+            "never {what}\ncalls {:#?}\nreports {:#?}",
+            self.runtime.calls(),
+            self.api.reports()
+        );
+    }
+}
+
+pub(crate) fn services(
+    runtime: &FakeRuntime,
+    api: &FakeApi,
+    dir: &Path,
+) -> Arc<Services> {
+    Arc::new(Services {
+        runtime: Arc::new(runtime.clone()),
+        api: Arc::new(api.clone()),
+        clock: Arc::new(TestClock::new()),
+        ids: Arc::new(TestIds::default()),
+        config: AgentConfig::new("default", "us-east-1", dir),
+    })
+}
+
+/// A task of the containers given, in bridge mode.
+pub(crate) fn task(containers: Value) -> acs::Task {
+    serde_json::from_value(json!({
+        "arn": TASK_ARN,
+        "desiredStatus": "RUNNING",
+        "taskClusterArn": "arn:aws:ecs:us-east-1:000000000000:cluster/default",
+        "family": "fam",
+        "version": "1",
+        "containers": containers,
+        "volumes": [],
+        "networkMode": "bridge",
+        "launchType": "EC2",
+    }))
+    .unwrap()
+}
+
+pub(crate) fn stop_of(task: &acs::Task) -> acs::Task {
+    acs::Task {
+        arn: task.arn.clone(),
+        desired_status: "STOPPED".into(),
+        ..acs::Task::default()
+    }
+}
+
+/// The id of a test task's container.
+pub(crate) fn id_of(name: &str) -> String {
+    crate::task::container_decode::container_id(TASK_ID, name)
+}
