@@ -147,7 +147,6 @@ async fn converse(
         Arc::clone(&connector),
         hello,
     );
-    let work =
-        run_acs(services, engine, credentials, connector, identity, acs);
+    let work = run_acs(services, engine, credentials, connector, identity, acs);
     tokio::join!(work, telemetry);
 }

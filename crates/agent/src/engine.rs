@@ -149,15 +149,10 @@ impl TaskEngine {
 
     /// Takes over a task of a payload. When this returns, what the payload
     /// asks is kept on disk, and the payload may be acknowledged.
-    pub async fn accept(
-        &self,
-        task: acs::Task,
-    ) -> Result<(), AcceptTaskError> {
+    pub async fn accept(&self, task: acs::Task) -> Result<(), AcceptTaskError> {
         let arn = task.arn.clone();
-        let malformed = |source| AcceptTaskError::Malformed {
-            arn: arn.clone(),
-            source,
-        };
+        let malformed =
+            |source| AcceptTaskError::Malformed { arn: arn.clone(), source };
         let id = task_id(&task.arn).map_err(malformed)?;
         let wants_running = match task.desired_status.as_str() {
             "RUNNING" => true,
@@ -172,8 +167,7 @@ impl TaskEngine {
             (false, true) => self.stop(&id).await,
             (true, false) => {
                 let plan = decode_task(&task);
-                if let Err(source @ DecodeTaskError::Malformed { .. }) = plan
-                {
+                if let Err(source @ DecodeTaskError::Malformed { .. }) = plan {
                     self.report_unreadable(&arn, &source);
                     return Err(malformed(source));
                 }

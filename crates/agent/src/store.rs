@@ -115,10 +115,8 @@ fn load_record(path: &Path) -> Result<Option<TaskRecord>, LoadTaskError> {
         return Err(read(io::Error::other("the file is too large")));
     }
     let bytes = fs::read(path).map_err(read)?;
-    let record: TaskRecord =
-        serde_json::from_slice(&bytes).map_err(|source| {
-            LoadTaskError::Parse { path: path.into(), source }
-        })?;
+    let record: TaskRecord = serde_json::from_slice(&bytes)
+        .map_err(|source| LoadTaskError::Parse { path: path.into(), source })?;
     if record.format > FORMAT {
         return Err(LoadTaskError::Format {
             path: path.into(),

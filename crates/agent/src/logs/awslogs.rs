@@ -102,11 +102,8 @@ impl Worker {
         } else {
             Checkpoint::default()
         };
-        let mut skip = if is_resumed {
-            self.count_arrived(&checkpoint).await
-        } else {
-            0
-        };
+        let mut skip =
+            if is_resumed { self.count_arrived(&checkpoint).await } else { 0 };
         let mut source = self.open(&checkpoint).await;
         let mut assembler =
             Assembler::new(checkpoint.last_ms, checkpoint.same_ms);
@@ -307,4 +304,3 @@ impl Worker {
 fn slow_backoff() -> Backoff {
     Backoff::new(Duration::from_millis(100), Duration::from_secs(10), 2.0)
 }
-

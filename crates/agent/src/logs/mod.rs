@@ -73,14 +73,9 @@ async fn create_stream(
         log_group_name: Some(plan.group.clone()),
         log_stream_name: Some(plan.stream.clone()),
     };
-    let result: Result<Value, _> = call(
-        api,
-        ApiService::Logs,
-        &plan.region,
-        "CreateLogStream",
-        &input,
-    )
-    .await;
+    let result: Result<Value, _> =
+        call(api, ApiService::Logs, &plan.region, "CreateLogStream", &input)
+            .await;
     or_exists(result)
 }
 

@@ -160,10 +160,7 @@ impl FakeRuntime {
 }
 
 fn not_found(id: &str) -> RuntimeError {
-    RuntimeError::new(
-        RuntimeErrorKind::NotFound,
-        format!("no container {id}"),
-    )
+    RuntimeError::new(RuntimeErrorKind::NotFound, format!("no container {id}"))
 }
 
 impl Runtime for FakeRuntime {
@@ -371,8 +368,10 @@ impl Runtime for FakeRuntime {
                 changed.as_mut().enable();
                 {
                     let world = self.world.lock();
-                    let container =
-                        world.containers.get(id).ok_or_else(|| not_found(id))?;
+                    let container = world
+                        .containers
+                        .get(id)
+                        .ok_or_else(|| not_found(id))?;
                     if let Some(exit) = &container.exit {
                         return Ok(exit.clone());
                     }
@@ -427,12 +426,13 @@ impl Runtime for FakeRuntime {
 
     fn list(&self) -> Op<'_, Vec<(String, ContainerState)>> {
         self.enter("list", "", |world| {
-            let state = |container: &FakeContainer| {
-                match (&container.exit, container.started) {
-                    (Some(exit), _) => ContainerState::Exited(exit.clone()),
-                    (None, Some(started)) => ContainerState::Running(started),
-                    (None, None) => ContainerState::Created,
-                }
+            let state = |container: &FakeContainer| match (
+                &container.exit,
+                container.started,
+            ) {
+                (Some(exit), _) => ContainerState::Exited(exit.clone()),
+                (None, Some(started)) => ContainerState::Running(started),
+                (None, None) => ContainerState::Created,
             };
             Ok(world
                 .containers
@@ -498,7 +498,11 @@ impl LogSource for FakeLog {
                     self.at += news.len();
                     let end = ended && self.at == lines.len();
                     if !news.is_empty() || end {
-                        return Ok(LogChunk { lines: news, lost_lines: 0, end });
+                        return Ok(LogChunk {
+                            lines: news,
+                            lost_lines: 0,
+                            end,
+                        });
                     }
                 }
                 if tokio::time::timeout_at(deadline, changed).await.is_err() {

@@ -254,9 +254,7 @@ pub struct LogLine {
 
 /// A place in a container's log, to go on from later. Its form is the
 /// engine's affair.
-#[derive(
-    Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize,
-)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LogPosition(pub String);
 

@@ -153,9 +153,7 @@ impl Session {
             Message::IamRoleCredentials(message) => {
                 self.on_credentials(*message)
             }
-            Message::TaskManifest(manifest) => {
-                self.on_manifest(manifest).await
-            }
+            Message::TaskManifest(manifest) => self.on_manifest(manifest).await,
             Message::TaskStopVerificationAck(ack) => {
                 self.on_stop_verified(ack).await;
                 vec![]
@@ -242,11 +240,8 @@ impl Session {
         &mut self,
         message: IamRoleCredentialsMessage,
     ) -> Vec<Message> {
-        let is_known = self
-            .engine
-            .tasks()
-            .iter()
-            .any(|task| task.arn == message.task_arn);
+        let is_known =
+            self.engine.tasks().iter().any(|task| task.arn == message.task_arn);
         if !is_known {
             tracing::error!(
                 task = message.task_arn,
@@ -279,8 +274,7 @@ impl Session {
         }
         let wanted = |arn: &str| {
             manifest.tasks.iter().any(|task| {
-                task.task_arn == arn
-                    && task.desired_status == "RUNNING"
+                task.task_arn == arn && task.desired_status == "RUNNING"
             })
         };
         let stop_candidates: Vec<TaskIdentifier> = self

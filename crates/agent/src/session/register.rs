@@ -4,12 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use minato_wire::ecs::VersionInfo;
 use minato_wire::ecs::{
     DiscoverPollEndpointRequest, DiscoverPollEndpointResponse,
     RegisterContainerInstanceRequest, RegisterContainerInstanceResponse,
     Resource,
 };
-use minato_wire::ecs::VersionInfo;
 use serde::{Deserialize, Serialize};
 
 use super::attributes::attributes;
@@ -126,9 +126,7 @@ pub async fn register(services: &Services) -> Result<Identity, RegisterError> {
     }
     let arn = match &known {
         Some(known) => known.container_instance_arn.clone(),
-        None => {
-            instance.container_instance_arn.ok_or(RegisterError::NoArn)?
-        }
+        None => instance.container_instance_arn.ok_or(RegisterError::NoArn)?,
     };
     let identity = Identity {
         cluster: services.config.cluster.clone(),

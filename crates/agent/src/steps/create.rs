@@ -101,10 +101,8 @@ pub(super) fn container_spec(
         swappiness: plan.swappiness,
         ..Resources::default()
     };
-    spec.capabilities = Capabilities {
-        add: plan.cap_add.clone(),
-        drop: plan.cap_drop.clone(),
-    };
+    spec.capabilities =
+        Capabilities { add: plan.cap_add.clone(), drop: plan.cap_drop.clone() };
     spec.privileged = plan.privileged;
     spec.no_new_privileges = plan.no_new_privileges;
     spec.ulimits = ulimits(cx);
@@ -135,11 +133,8 @@ fn args(
     } else {
         (&plan.entry_point, [].as_slice())
     };
-    let command = if plan.command.is_empty() {
-        default_command
-    } else {
-        &plan.command
-    };
+    let command =
+        if plan.command.is_empty() { default_command } else { &plan.command };
     let args: Vec<String> =
         entry_point.iter().chain(command).cloned().collect();
     if args.is_empty() {

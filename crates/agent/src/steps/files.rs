@@ -70,10 +70,7 @@ impl Step<ContainerContext, ContainerFacts> for Files {
     }
 }
 
-async fn write_all(
-    dir: &Path,
-    contents: [String; 3],
-) -> std::io::Result<()> {
+async fn write_all(dir: &Path, contents: [String; 3]) -> std::io::Result<()> {
     tokio::fs::create_dir_all(dir).await?;
     for (name, content) in NAMES.iter().zip(contents) {
         // Not replaced by renaming: a running container has it mounted.
@@ -124,15 +121,10 @@ fn interface_name(cx: &ContainerContext, interface: &InterfacePlan) -> String {
     })
 }
 
-fn address(
-    cx: &ContainerContext,
-    facts: &ContainerFacts,
-) -> Option<Ipv4Addr> {
+fn address(cx: &ContainerContext, facts: &ContainerFacts) -> Option<Ipv4Addr> {
     match &cx.task.plan.network {
         NetworkPlan::Awsvpc(interface) => Some(interface.ip),
-        NetworkPlan::Bridge => {
-            facts.address.as_ref().map(|address| address.ip)
-        }
+        NetworkPlan::Bridge => facts.address.as_ref().map(|address| address.ip),
         NetworkPlan::Host | NetworkPlan::None => None,
     }
 }

@@ -35,15 +35,14 @@ impl Step<ContainerContext, ContainerFacts> for PullImage {
                 facts.image = Some(found);
                 return Ok(());
             }
-            facts.image =
-                match services.runtime.image_pull(image, None).await {
-                    Ok(pulled) => Some(pulled),
-                    // ECS's default: an old image is better than none.
-                    Err(error) => match services.runtime.image_get(image) {
-                        Some(found) => Some(found),
-                        None => return Err(pull_error(&error)),
-                    },
-                };
+            facts.image = match services.runtime.image_pull(image, None).await {
+                Ok(pulled) => Some(pulled),
+                // ECS's default: an old image is better than none.
+                Err(error) => match services.runtime.image_get(image) {
+                    Some(found) => Some(found),
+                    None => return Err(pull_error(&error)),
+                },
+            };
             Ok(())
         })
     }

@@ -24,16 +24,13 @@ impl Step<ContainerContext, ContainerFacts> for LogDestination {
         _facts: &'a mut ContainerFacts,
     ) -> BoxFuture<'a, Result<(), StepError>> {
         Box::pin(async move {
-            logs::prepare(&*cx.task.services.api, &cx.plan.log)
-                .await
-                .map_err(|error| {
+            logs::prepare(&*cx.task.services.api, &cx.plan.log).await.map_err(
+                |error| {
                     // Fargate and the EC2 agent word it differently.
                     if cx.task.plan.launch_type == "FARGATE" {
                         StepError::new(
                             "ResourceInitializationError",
-                            format!(
-                                "failed to validate logger args: {error}"
-                            ),
+                            format!("failed to validate logger args: {error}"),
                         )
                     } else {
                         StepError::new(
@@ -43,7 +40,8 @@ impl Step<ContainerContext, ContainerFacts> for LogDestination {
                             ),
                         )
                     }
-                })
+                },
+            )
         })
     }
 

@@ -173,14 +173,13 @@ impl<C: Sync, F: Send> StepList<C, F> {
         let mut failures = vec![];
         for step in self.steps.iter().rev() {
             let down = step.down(cx, facts);
-            let result =
-                match tokio::time::timeout(DOWN_TIMEOUT, down).await {
-                    Ok(result) => result,
-                    Err(_) => Err(StepError::new(
-                        "DockerTimeoutError",
-                        format!("undoing took over {DOWN_TIMEOUT:?}"),
-                    )),
-                };
+            let result = match tokio::time::timeout(DOWN_TIMEOUT, down).await {
+                Ok(result) => result,
+                Err(_) => Err(StepError::new(
+                    "DockerTimeoutError",
+                    format!("undoing took over {DOWN_TIMEOUT:?}"),
+                )),
+            };
             if let Err(error) = result {
                 failures.push((step.name(), error));
             }

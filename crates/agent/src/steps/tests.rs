@@ -1,0 +1,328 @@
+//! The two stock tests over both step lists, and what single steps make.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::create::container_spec;
+use super::*;
+use crate::runtime::Netns;
+use crate::task::decode::decode_task;
+use crate::test_support::{Rig, TASK_ID, id_of, task};
+
+/// A task that gives every step something to do.
+fn full_task(network: &str) -> minato_wire::acs::Task {
+    let host = json!({
+        "LogConfig": {"Type": "awslogs", "Config": {
+            "awslogs-group": "/app", "awslogs-region": "us-east-1",
+            "awslogs-stream-prefix": "ecs",
+        }},
+        "ExtraHosts": ["db.local:192.0.2.7"],
+        "MemoryReservation": 32 << 20,
+        "ReadonlyRootfs": true,
+        "CapAdd": ["NET_ADMIN"],
+        "CapDrop": ["MKNOD"],
+        "Init": true,
+    });
+    let config = json!({"User": "1000:1000", "WorkingDir": "/srv"});
+    let ports = if network == "bridge" {
+        json!([{"containerPort": 80, "hostPort": 0, "protocol": "tcp"}])
+    } else {
+        json!([])
+    };
+    let mut task = task(json!([{
+        "name": "web", "image": "web", "cpu": 10, "memory": 64,
+        "command": ["serve"], "environment": {"A": "1", "PATH": "/x"},
+        "portMappings": ports,
+        "mountPoints": [{"sourceVolume": "data", "containerPath": "/data"}],
+        "dockerConfig": {
+            "config": config.to_string(), "hostConfig": host.to_string(),
+        },
+    }]));
+    task.network_mode = Some(network.into());
+    task.volumes =
+        serde_json::from_value(json!([{"name": "data", "host": {}}])).unwrap();
+    if network == "awsvpc" {
+        task.launch_type = Some("FARGATE".into());
+        task.cpu = Some(0.25);
+        task.memory = Some(512);
+        task.elastic_network_interfaces = serde_json::from_value(json!([{
+            "ec2Id": "eni-1", "macAddress": "0a:00:00:00:00:01",
+            "attachmentArn": "arn:attachment",
+            "ipv4Addresses": [{"privateAddress": "10.0.0.5", "primary": true}],
+            "subnetGatewayIpv4Address": "10.0.0.1/24",
+            "privateDnsName": "ip-10-0-0-5.ec2.internal",
+        }]))
+        .unwrap();
+    }
+    task
+}
+
+struct Fixture {
+    rig: Rig,
+    task: TaskContext,
+}
+
+fn fixture(network: &str) -> Fixture {
+    let rig = Rig::new();
+    let plan = Arc::new(decode_task(&full_task(network)).unwrap());
+    let dir = rig.dir.path().join("tasks").join(TASK_ID);
+    let task = TaskContext { services: rig.services(), plan, dir };
+    Fixture { rig, task }
+}
+
+impl Fixture {
+    fn container(&self, task_facts: TaskFacts) -> ContainerContext {
+        ContainerContext {
+            task: self.task.clone(),
+            task_facts,
+            plan: Arc::new(self.task.plan.containers[0].clone()),
+            links: BTreeMap::new(),
+        }
+    }
+
+    /// Everything but what is meant to stay: images and logs.
+    fn leftovers(&self) -> Vec<String> {
+        let mut left = self.rig.runtime.leftovers();
+        for part in ["volumes", "containers/web"] {
+            if self.task.dir.join(part).exists() {
+                left.push(part.into());
+            }
+        }
+        left
+    }
+}
+
+async fn up<C: Sync, F: Send>(
+    list: &StepList<C, F>,
+    cx: &C,
+    facts: &mut F,
+) -> Result<(), UpError> {
+    list.up(cx, facts, &CancellationToken::new(), |_, _| {}).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_step_may_be_repeated() {
+    for network in ["bridge", "awsvpc", "host", "none"] {
+        let fixture = fixture(network);
+        let tasks = task_steps();
+        let mut task_facts = TaskFacts::default();
+        up(&tasks, &fixture.task, &mut task_facts).await.unwrap();
+        let cx = fixture.container(task_facts.clone());
+        let containers = container_steps();
+        let mut facts = ContainerFacts::default();
+        up(&containers, &cx, &mut facts).await.unwrap();
+        // Again, knowing what is known, and knowing nothing.
+        for mut again in [facts.clone(), ContainerFacts::default()] {
+            up(&containers, &cx, &mut again).await.unwrap();
+            assert_eq!(again.address, facts.address);
+            assert_eq!(again.started_at_ms, facts.started_at_ms);
+        }
+        let mut again = task_facts.clone();
+        up(&tasks, &fixture.task, &mut again).await.unwrap();
+        assert_eq!(again, task_facts);
+        for _ in 0..2 {
+            assert_eq!(containers.down(&cx, &mut facts).await, []);
+            let down = tasks.down(&fixture.task, &mut task_facts).await;
+            assert_eq!(down, []);
+        }
+        assert_eq!(fixture.leftovers(), Vec::<String>::new(), "{network}");
+    }
+}
+
+/// A step that fails in place of the one it stands for, having done its work.
+struct Broken<C, F>(Box<dyn Step<C, F>>);
+
+impl<C: Sync, F: Send> Step<C, F> for Broken<C, F> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn up<'a>(
+        &'a self,
+        cx: &'a C,
+        facts: &'a mut F,
+    ) -> BoxFuture<'a, Result<(), StepError>> {
+        Box::pin(async move {
+            self.0.up(cx, facts).await?;
+            Err(StepError::new("Broken", "on purpose"))
+        })
+    }
+
+    fn down<'a>(
+        &'a self,
+        cx: &'a C,
+        facts: &'a mut F,
+    ) -> BoxFuture<'a, Result<(), StepError>> {
+        self.0.down(cx, facts)
+    }
+}
+
+fn with_broken<C: 'static + Sync, F: 'static + Send>(
+    list: StepList<C, F>,
+    at: usize,
+) -> StepList<C, F> {
+    let steps = list.steps.into_iter().enumerate();
+    StepList::new(
+        steps
+            .map(|(index, step)| -> Box<dyn Step<C, F>> {
+                if index == at { Box::new(Broken(step)) } else { step }
+            })
+            .collect(),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_step_may_fail_and_all_is_undone() {
+    for network in ["bridge", "awsvpc", "host", "none"] {
+        for at in 0..task_steps().names().len() {
+            let fixture = fixture(network);
+            let list = with_broken(task_steps(), at);
+            let mut facts = TaskFacts::default();
+            let result = up(&list, &fixture.task, &mut facts).await;
+            assert!(matches!(result, Err(UpError::Failed { .. })));
+            assert_eq!(list.down(&fixture.task, &mut facts).await, []);
+            assert_eq!(fixture.leftovers(), Vec::<String>::new());
+        }
+        for at in 0..container_steps().names().len() {
+            let fixture = fixture(network);
+            let tasks = task_steps();
+            let mut task_facts = TaskFacts::default();
+            up(&tasks, &fixture.task, &mut task_facts).await.unwrap();
+            let cx = fixture.container(task_facts.clone());
+            let list = with_broken(container_steps(), at);
+            let mut facts = ContainerFacts::default();
+            let result = up(&list, &cx, &mut facts).await;
+            let step = list.names()[at];
+            let error = StepError::new("Broken", "on purpose");
+            assert_eq!(result, Err(UpError::Failed { step, error }));
+            assert_eq!(list.down(&cx, &mut facts).await, []);
+            tasks.down(&fixture.task, &mut task_facts).await;
+            assert_eq!(fixture.leftovers(), Vec::<String>::new(), "{step}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_on_the_way_down_are_all_kept() {
+    let fixture = fixture("bridge");
+    let cx = fixture.container(TaskFacts::default());
+    let list = container_steps();
+    let mut facts = ContainerFacts::default();
+    up(&list, &cx, &mut facts).await.unwrap();
+    fixture.rig.runtime.fail("remove");
+    fixture.rig.runtime.fail("unbridge");
+    let failures = list.down(&cx, &mut facts).await;
+    let steps: Vec<&str> = failures.iter().map(|(step, _)| *step).collect();
+    assert_eq!(steps, ["create", "address"]);
+    // What could be undone was.
+    assert_eq!(fixture.rig.runtime.world.lock().ports.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undo_that_hangs_does_not_keep_the_others_from_running() {
+    let fixture = fixture("bridge");
+    let cx = fixture.container(TaskFacts::default());
+    let list = container_steps();
+    let mut facts = ContainerFacts::default();
+    up(&list, &cx, &mut facts).await.unwrap();
+    fixture.rig.runtime.world.lock().hanging.insert("remove".into());
+    let failures = list.down(&cx, &mut facts).await;
+    assert_eq!(failures[0].1.kind, "DockerTimeoutError");
+    assert_eq!(fixture.rig.runtime.world.lock().endpoints.len(), 0);
+}
+
+async fn spec_of(network: &str) -> (Fixture, crate::runtime::ContainerSpec) {
+    let fixture = fixture(network);
+    let mut task_facts = TaskFacts::default();
+    up(&task_steps(), &fixture.task, &mut task_facts).await.unwrap();
+    let cx = fixture.container(task_facts);
+    let mut facts = ContainerFacts::default();
+    up(&container_steps(), &cx, &mut facts).await.unwrap();
+    let spec = container_spec(&cx, &facts).unwrap();
+    (fixture, spec)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_plan_reaches_the_engine() {
+    let (fixture, spec) = spec_of("bridge").await;
+    assert_eq!(spec.args, ["serve"]);
+    assert_eq!(spec.user, "1000:1000");
+    assert_eq!(spec.cwd, "/srv");
+    assert!(spec.readonly_rootfs && spec.init);
+    assert_eq!(spec.resources.cpu_shares, Some(10));
+    assert_eq!(spec.resources.memory_bytes, Some(64 << 20));
+    assert_eq!(spec.resources.memory_reservation_bytes, Some(32 << 20));
+    assert_eq!(spec.capabilities.add, ["NET_ADMIN"]);
+    assert_eq!(spec.capabilities.drop, ["MKNOD"]);
+    assert_eq!(spec.cgroup_parent, Some(format!("/minato/{TASK_ID}")));
+    assert_eq!(
+        spec.env,
+        [
+            "A=1",
+            "AWS_DEFAULT_REGION=us-east-1",
+            "AWS_REGION=us-east-1",
+            "PATH=/x"
+        ]
+    );
+    let targets: Vec<String> = spec
+        .mounts
+        .iter()
+        .map(|mount| mount.destination.display().to_string())
+        .collect();
+    assert_eq!(
+        targets,
+        ["/data", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"]
+    );
+    let dir = fixture.task.dir.join("containers/web");
+    let hosts = std::fs::read_to_string(dir.join("hosts")).unwrap();
+    assert!(hosts.contains("192.0.2.7\tdb.local\n"), "{hosts}");
+    let name = std::fs::read_to_string(dir.join("hostname")).unwrap();
+    assert!(hosts.contains(&format!("172.31.0.2\t{name}")), "{hosts}");
+    let resolv = std::fs::read_to_string(dir.join("resolv.conf")).unwrap();
+    assert_eq!(resolv, "nameserver 192.0.2.53\nsearch example.org\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn awsvpc_containers_share_the_tasks_network() {
+    let (fixture, spec) = spec_of("awsvpc").await;
+    let netns = PathBuf::from(format!("/run/netns/{TASK_ID}"));
+    assert_eq!(spec.netns, Netns::Path(netns));
+    assert_eq!(spec.hostname.as_deref(), Some("ip-10-0-0-5.ec2.internal"));
+    // Fargate's default.
+    assert_eq!(spec.ulimits[0].name, "nofile");
+    let hosts = fixture.task.dir.join("containers/web/hosts");
+    let hosts = std::fs::read_to_string(hosts).unwrap();
+    let line = "10.0.0.5\tip-10-0-0-5.ec2.internal ip-10-0-0-5\n";
+    assert!(hosts.contains(line), "{hosts}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn host_and_none_need_no_address() {
+    let (_fixture, spec) = spec_of("host").await;
+    assert_eq!(spec.netns, Netns::Host);
+    assert_eq!(spec.hostname, None);
+    let (_fixture, spec) = spec_of("none").await;
+    assert_eq!(spec.netns, Netns::New);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_taken_port_is_a_clear_failure() {
+    let rig = Rig::new();
+    rig.runtime.world.lock().ports.insert(8080, "other".into());
+    let engine = rig.engine();
+    let containers = json!([{
+        "name": "web", "image": "web", "portMappings": [
+            {"containerPort": 80, "hostPort": 8080, "protocol": "tcp"},
+        ],
+    }]);
+    engine.accept(task(containers)).await.unwrap();
+    let report: Value = rig.reported("STOPPED").await;
+    assert_eq!(
+        report["containers"][0]["reason"],
+        "CannotStartContainerError: port 8080 is already in use"
+    );
+    let calls = rig.runtime.calls();
+    assert!(!calls.contains(&format!("start {}", id_of("web"))));
+}

@@ -53,10 +53,7 @@ impl Step<TaskContext, TaskFacts> for Volumes {
             for (name, volume) in &cx.plan.volumes {
                 let path = volume_path(&cx.dir, name, volume);
                 tokio::fs::create_dir_all(&path).await.map_err(|error| {
-                    StepError::new(
-                        KIND,
-                        format!("{}: {error}", path.display()),
-                    )
+                    StepError::new(KIND, format!("{}: {error}", path.display()))
                 })?;
             }
             Ok(())
@@ -68,9 +65,7 @@ impl Step<TaskContext, TaskFacts> for Volumes {
         cx: &'a TaskContext,
         _facts: &'a mut TaskFacts,
     ) -> BoxFuture<'a, Result<(), StepError>> {
-        Box::pin(async move {
-            remove_dir(cx.dir.join("volumes"), KIND).await
-        })
+        Box::pin(async move { remove_dir(cx.dir.join("volumes"), KIND).await })
     }
 }
 
@@ -80,9 +75,9 @@ pub(super) async fn remove_dir(
     kind: &'static str,
 ) -> Result<(), StepError> {
     match tokio::fs::remove_dir_all(&path).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(
-            StepError::new(kind, format!("{}: {error}", path.display())),
-        ),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StepError::new(kind, format!("{}: {error}", path.display())))
+        }
         Ok(()) | Err(_) => Ok(()),
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use minato_wire::Timestamp;
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::graph::{self, NEVER_STARTED_EXIT_CODE};
@@ -94,6 +94,7 @@ pub(crate) fn spawn(
         is_dirty: false,
         gather_until: None,
         submitting: None,
+        work: JoinSet::new(),
     };
     tokio::spawn(actor.run(inbox, events, ups, is_resumed));
     TaskHandle { commands, view, plan }
@@ -126,6 +127,8 @@ struct Actor {
     is_dirty: bool,
     gather_until: Option<tokio::time::Instant>,
     submitting: Option<JoinHandle<()>>,
+    /// Runners and steps; they end with the actor, containers do not.
+    work: JoinSet<()>,
 }
 
 impl Actor {
@@ -140,6 +143,7 @@ impl Actor {
             self.resume();
         }
         loop {
+            while self.work.try_join_next().is_some() {}
             let wake_at = self.advance();
             let retry = self.keep().await;
             self.start_submitting();
@@ -273,7 +277,7 @@ impl Actor {
         self.task_op = Some(cancel.clone());
         let (cx, ops) = (self.task_context(plan), self.ups_tx.clone());
         let mut facts = self.record.facts.clone();
-        tokio::spawn(async move {
+        self.work.spawn(async move {
             let steps = task_steps();
             let up = steps.up(&cx, &mut facts, &cancel, |_, _| {}).await;
             // The actor is gone only when the agent is.
@@ -294,7 +298,7 @@ impl Actor {
         self.task_op = Some(CancellationToken::new());
         let (cx, ops) = (self.task_context(plan), self.ups_tx.clone());
         let mut facts = self.record.facts.clone();
-        tokio::spawn(async move {
+        self.work.spawn(async move {
             let failures = task_steps().down(&cx, &mut facts).await;
             log_failures(&cx.plan.id, &failures);
             let _ = ops.send(TaskOpDone::Down(facts)).await;
@@ -352,7 +356,7 @@ impl Actor {
             events: self.events_tx.clone(),
         };
         self.runners.insert(name.to_owned(), stop);
-        tokio::spawn(runner.run());
+        self.work.spawn(runner.run());
     }
 
     /// Marks a container that never ran as stopped.
@@ -396,9 +400,7 @@ impl Actor {
                         .or(known.started_at);
                 }
                 if let Some(pull) = pull {
-                    self.record
-                        .pull_started_at
-                        .get_or_insert(pull.started_at);
+                    self.record.pull_started_at.get_or_insert(pull.started_at);
                     self.record.pull_stopped_at =
                         pull.stopped_at.max(self.record.pull_stopped_at);
                 }
@@ -411,9 +413,10 @@ impl Actor {
                 self.acks.push(kept);
             }
             RunnerEvent::Health(health) => {
-                let since = known.health.since.filter(|_| {
-                    known.health.status == health.status
-                });
+                let since = known
+                    .health
+                    .since
+                    .filter(|_| known.health.status == health.status);
                 known.health = super::record::Health {
                     since: since.or(health.since),
                     ..health

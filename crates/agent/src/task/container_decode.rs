@@ -42,9 +42,7 @@ pub(crate) fn decode_container(
         arn: container.container_arn.clone(),
         image: container.image.clone(),
         essential: container.essential.unwrap_or(true),
-        command: overrides
-            .command
-            .unwrap_or_else(|| container.command.clone()),
+        command: overrides.command.unwrap_or_else(|| container.command.clone()),
         entry_point: container.entry_point.clone(),
         environment: container.environment.clone(),
         links: decode_links(container),
@@ -53,10 +51,7 @@ pub(crate) fn decode_container(
             .volumes_from
             .iter()
             .map(|from| VolumesFrom {
-                container: from
-                    .source_container
-                    .clone()
-                    .unwrap_or_default(),
+                container: from.source_container.clone().unwrap_or_default(),
                 read_only: from.read_only.unwrap_or(false),
             })
             .collect(),

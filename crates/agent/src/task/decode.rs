@@ -232,9 +232,8 @@ fn check_references(plan: &TaskPlan) -> Result<(), DecodeTaskError> {
             )));
         }
     }
-    let dependencies = || DecodeTaskError::Dependencies {
-        arn: plan.arn.clone(),
-    };
+    let dependencies =
+        || DecodeTaskError::Dependencies { arn: plan.arn.clone() };
     for container in &plan.containers {
         for dependency in &container.depends_on {
             let target = plan

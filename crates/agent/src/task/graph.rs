@@ -131,9 +131,7 @@ fn resolve(
     let name = &dependency.container;
     let stopped = known.status == ContainerStatus::Stopped;
     let never = |what: &str| {
-        Gate::Never(format!(
-            "TaskDependencyError: dependency {name} {what}"
-        ))
+        Gate::Never(format!("TaskDependencyError: dependency {name} {what}"))
     };
     if stopped && known.started_at.is_none() {
         return never("did not start");
@@ -160,9 +158,7 @@ fn resolve(
         Condition::Healthy if stopped => {
             return never("stopped before it was healthy");
         }
-        Condition::Healthy
-            if known.health.status == HealthStatus::Healthy =>
-        {
+        Condition::Healthy if known.health.status == HealthStatus::Healthy => {
             return Gate::Open;
         }
         Condition::Complete | Condition::Success | Condition::Healthy => {}
@@ -175,10 +171,7 @@ fn resolve(
     let millis = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
     let deadline = started.plus_millis(millis);
     if now >= deadline {
-        return never(&format!(
-            "timed out after {} s",
-            timeout.as_secs()
-        ));
+        return never(&format!("timed out after {} s", timeout.as_secs()));
     }
     Gate::Wait(Some(deadline))
 }

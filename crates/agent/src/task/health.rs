@@ -47,8 +47,7 @@ impl HealthTracker {
         if result.is_ok {
             self.failures = 0;
             self.status = HealthStatus::Healthy;
-        } else if !(is_in_start_period
-            && self.status == HealthStatus::Unknown)
+        } else if !(is_in_start_period && self.status == HealthStatus::Unknown)
         {
             self.failures = self.failures.saturating_add(1);
             if self.failures >= self.retries {
@@ -117,9 +116,7 @@ fn judge(
             is_ok: done.exit_code == 0,
             output: String::from_utf8_lossy(&done.output).into_owned(),
         },
-        Err(error) => {
-            CheckResult { is_ok: false, output: error.to_string() }
-        }
+        Err(error) => CheckResult { is_ok: false, output: error.to_string() },
     }
 }
 

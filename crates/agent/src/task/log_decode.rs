@@ -23,8 +23,7 @@ pub(crate) fn decode_log(
     container_name: &str,
     container_id: &str,
 ) -> Result<LogPlan, DecodeTaskError> {
-    let Some(config) = config.filter(|config| !config.r#type.is_empty())
-    else {
+    let Some(config) = config.filter(|config| !config.r#type.is_empty()) else {
         return Ok(LogPlan::JsonFile {
             max_size_bytes: DEFAULT_FILE_BYTES,
             max_files: DEFAULT_FILES,
@@ -142,9 +141,8 @@ fn decode_awslogs(
     };
     let buffer = match get("max-buffer-size") {
         None => DEFAULT_BUFFER_BYTES,
-        Some(text) => parse_size(text).ok_or_else(|| {
-            malformed(format!("max-buffer-size {text:?}"))
-        })?,
+        Some(text) => parse_size(text)
+            .ok_or_else(|| malformed(format!("max-buffer-size {text:?}")))?,
     };
     let max_buffer_bytes = match get("mode") {
         None | Some("blocking") => None,

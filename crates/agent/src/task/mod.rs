@@ -14,6 +14,8 @@ pub(crate) mod log_decode;
 pub mod plan;
 pub mod record;
 pub mod report;
+#[cfg(test)]
+mod resume_tests;
 pub(crate) mod runner;
 pub mod status;
 #[cfg(test)]

@@ -16,7 +16,7 @@ const REASON_MAX: usize = 1024;
 
 /// Whether some container's state is news.
 pub fn has_container_news(record: &TaskRecord) -> bool {
-    record.containers.values().any(|container| is_news(container))
+    record.containers.values().any(is_news)
 }
 
 fn is_news(container: &ContainerRecord) -> bool {
@@ -66,6 +66,8 @@ fn container_change(
     container: &ContainerRecord,
 ) -> ContainerStateChange {
     let has_run = container.started_at.is_some();
+    // An end is known before it is cleared away, and told after.
+    let has_stopped = container.status == ContainerStatus::Stopped;
     ContainerStateChange {
         container_name: Some(name.to_owned()),
         image_digest: container
@@ -74,11 +76,15 @@ fn container_change(
             .as_ref()
             .and_then(|image| image.digest.clone()),
         runtime_id: id.filter(|_| has_run).map(str::to_owned),
-        exit_code: container.exit_code,
+        exit_code: container.exit_code.filter(|_| has_stopped),
         network_bindings: has_run.then(|| {
             container.facts.bindings.iter().map(network_binding).collect()
         }),
-        reason: container.reason.as_deref().map(shorten),
+        reason: container
+            .reason
+            .as_deref()
+            .filter(|_| has_stopped)
+            .map(shorten),
         status: Some(container.status.reported_as().to_owned()),
     }
 }

@@ -170,8 +170,7 @@ impl Runner {
             // a full queue means the actor has news enough.
             let _ = events.try_send((name.clone(), progress));
         };
-        let up =
-            steps.up(&self.cx, &mut self.facts, &self.stop, after).await;
+        let up = steps.up(&self.cx, &mut self.facts, &self.stop, after).await;
         let outcome = |reason| Outcome {
             exit_code: None,
             reason,
@@ -295,8 +294,7 @@ impl Runner {
             Some(pump) => pump.drained(DRAIN_PATIENCE).await,
             None => true,
         };
-        let failures =
-            container_steps().down(&self.cx, &mut self.facts).await;
+        let failures = container_steps().down(&self.cx, &mut self.facts).await;
         log_failures(&self.cx.plan.id, &failures);
         self.send(RunnerEvent::Finished { log_done }).await;
         if let Some(pump) = &mut pump {
@@ -309,10 +307,7 @@ impl Runner {
 }
 
 /// Tells of everything that could not be undone.
-pub(crate) fn log_failures(
-    what: &str,
-    failures: &[(&'static str, StepError)],
-) {
+pub(crate) fn log_failures(what: &str, failures: &[(&'static str, StepError)]) {
     for (step, error) in failures {
         tracing::warn!(what, step, %error, "could not be undone");
     }

@@ -114,8 +114,7 @@ async fn an_essential_exit_stops_the_others() {
 #[tokio::test(start_paused = true)]
 async fn a_finished_helper_leaves_the_task_running() {
     let rig = Rig::new();
-    rig.runtime
-        .script("side", Script { exits: Some(5), ..Script::default() });
+    rig.runtime.script("side", Script { exits: Some(5), ..Script::default() });
     let engine = rig.engine();
     let containers = json!([
         {"name": "main", "image": "main"},
@@ -125,9 +124,11 @@ async fn a_finished_helper_leaves_the_task_running() {
     rig.reported("RUNNING").await;
     rig.until("side told", || {
         let side = rig.api.reports().iter().any(|report| {
-            report["containers"].as_array().unwrap().iter().any(|c| {
-                c["containerName"] == "side" && c["exitCode"] == 5
-            })
+            report["containers"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|c| c["containerName"] == "side" && c["exitCode"] == 5)
         });
         side.then_some(())
     })
@@ -339,9 +340,8 @@ async fn what_cannot_be_done_is_refused_with_a_reason() {
 async fn circles_are_refused() {
     let rig = Rig::new();
     let engine = rig.engine();
-    let wait = |name: &str| {
-        json!([{"containerName": name, "condition": "START"}])
-    };
+    let wait =
+        |name: &str| json!([{"containerName": name, "condition": "START"}]);
     let containers = json!([
         {"name": "a", "image": "a", "dependsOn": wait("b")},
         {"name": "b", "image": "b", "dependsOn": wait("a")},

@@ -6,8 +6,6 @@
 //! sent at once.
 
 mod metrics;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,14 +77,7 @@ impl Reporter {
         hello: Hello,
     ) -> Reporter {
         let sampler = Sampler::default();
-        Reporter {
-            services,
-            engine,
-            hello,
-            sampler,
-            told: vec![],
-            rounds: 0,
-        }
+        Reporter { services, engine, hello, sampler, told: vec![], rounds: 0 }
     }
 
     async fn serve(&mut self, mut channel: Channel) {

@@ -16,6 +16,37 @@ impl Containers {
     pub async fn remove(&self, id: &ContainerId) -> Result<(), ContainerError> {
         let Some(entry) = self.entry(id) else { return Ok(()) };
         let _turn = entry.turn.lock().await;
+        self.end(&entry).await;
+        let (inner, owner) = (self.inner.clone(), entry.clone());
+        blocking(move || inner.remove_files(&owner)).await.map_err(
+            |source| ContainerError::Shim { id: id.clone(), source },
+        )??;
+        self.inner.entries.lock().remove(id);
+        Ok(())
+    }
+
+    /// Gives back what an ended container still holds (mount, control group,
+    /// written layer), killing it first if it runs. Its exit and its log stay
+    /// until [`Containers::remove`]; one that never ran is removed.
+    pub async fn release(
+        &self,
+        id: &ContainerId,
+    ) -> Result<(), ContainerError> {
+        let Some(entry) = self.entry(id) else { return Ok(()) };
+        if matches!(*entry.state.borrow(), ContainerState::Created) {
+            return self.remove(id).await;
+        }
+        let _turn = entry.turn.lock().await;
+        self.end(&entry).await;
+        let (inner, owner) = (self.inner.clone(), entry.clone());
+        blocking(move || inner.release_files(&owner))
+            .await
+            .map_err(|source| ContainerError::Shim { id: id.clone(), source })?
+    }
+
+    /// Kills a container and its shim, unless they have ended by themselves.
+    async fn end(&self, entry: &Entry) {
+        let id = &entry.spec.id;
         let is_running =
             matches!(*entry.state.borrow(), ContainerState::Running(_));
         if is_running {
@@ -29,14 +60,8 @@ impl Containers {
         let waited =
             tokio::time::timeout(GONE_WITHIN, gone.wait_for(|gone| *gone));
         if waited.await.is_err() {
-            kill_shim(&entry);
+            kill_shim(entry);
         }
-        let (inner, owner) = (self.inner.clone(), entry.clone());
-        blocking(move || inner.remove_files(&owner)).await.map_err(
-            |source| ContainerError::Shim { id: id.clone(), source },
-        )??;
-        self.inner.entries.lock().remove(id);
-        Ok(())
     }
 }
 
@@ -63,6 +88,19 @@ impl Inner {
             .map_err(|source| ContainerError::Cgroup { id: id(), source })?;
         let paths = &entry.paths;
         self.remove_dirs(paths)
+            .map_err(|source| ContainerError::Rootfs { id: id(), source })
+    }
+
+    fn release_files(&self, entry: &Entry) -> Result<(), ContainerError> {
+        let id = || entry.spec.id.clone();
+        self.layout
+            .remove_tree(&entry.cgroup)
+            .map_err(|source| ContainerError::Cgroup { id: id(), source })?;
+        let paths = &entry.paths;
+        unmount(&paths.rootfs())
+            .and_then(|()| remove_dir_all(&paths.run))
+            .and_then(|()| remove_dir_all(&paths.upper()))
+            .and_then(|()| remove_dir_all(&paths.work()))
             .map_err(|source| ContainerError::Rootfs { id: id(), source })
     }
 
