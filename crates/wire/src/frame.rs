@@ -132,7 +132,7 @@ macro_rules! messages {
 pub(crate) use messages;
 
 /// Removes null members of structures, at every depth.
-pub(crate) fn strip_nulls(value: &mut Value) {
+pub fn strip_nulls(value: &mut Value) {
     match value {
         Value::Object(members) => {
             members.retain(|_, member| !member.is_null());
