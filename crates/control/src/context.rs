@@ -29,6 +29,16 @@ impl Context {
         self.store.snapshot()
     }
 
+    /// Ids for new tasks: for each the task's, its attachment's and those of
+    /// as many containers as a task may have.
+    pub(crate) fn ids_for_tasks(&self, count: usize) -> Vec<Vec<u128>> {
+        /// A task and its network interface, and ten containers (quota
+        /// "containers per task definition").
+        const IDS: usize = 2 + 10;
+        let one = || (0..IDS).map(|_| self.ids.uuid()).collect();
+        (0..count).map(|_| one()).collect()
+    }
+
     /// Runs a transaction whose refusal is already an API error.
     pub(crate) async fn transact<T: Send + 'static>(
         &self,

@@ -286,6 +286,12 @@ pub struct Needs {
     /// Fixed host ports, udp.
     #[serde(default)]
     pub ports_udp: BTreeSet<u16>,
+    /// GPUs.
+    #[serde(default)]
+    pub gpus: u32,
+    /// Network interfaces.
+    #[serde(default)]
+    pub enis: u32,
 }
 
 /// A task: as the API shows it, and what the control plane knows beside.
@@ -318,9 +324,6 @@ pub struct Task {
     /// Its network interface, once it has one.
     #[serde(default)]
     pub network_interface: Option<String>,
-    /// Whether the agent of the host has confirmed that it holds the task.
-    #[serde(default)]
-    pub is_acknowledged: bool,
 }
 
 impl Task {

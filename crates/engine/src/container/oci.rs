@@ -204,7 +204,12 @@ fn linux(spec: &ContainerSpec, with: &Resolved<'_>) -> Value {
             .chain(Some(MASKED_POWERCAP).filter(|p| Path::new(p).exists()))
             .collect();
         linux["maskedPaths"] = json!(masked);
-        linux["readonlyPaths"] = json!(READONLY_PATHS);
+        // On version 1 the directory that holds the hierarchies is a tmpfs
+        // of the container's own, which the runtime leaves writable.
+        let hierarchies = Some("/sys/fs/cgroup").filter(|_| !with.is_unified);
+        let readonly: Vec<&str> =
+            READONLY_PATHS.into_iter().chain(hierarchies).collect();
+        linux["readonlyPaths"] = json!(readonly);
     }
     linux
 }

@@ -22,6 +22,7 @@ mod address;
 mod attach;
 mod error;
 mod firewall;
+mod flows;
 mod forwarding;
 mod leases;
 mod leftovers;

@@ -17,6 +17,7 @@ use rustix::net::{
 
 use super::error::DoingStep;
 use super::firewall::{self, PortEntry};
+use super::flows;
 use super::netlink::{Family, Socket};
 use super::{
     HostPort, Inner, NetworkStepError, Protocol, Publish, PublishError,
@@ -253,6 +254,7 @@ impl Inner {
         if !new.is_empty() {
             firewall::ports_add(&mut open_socket()?, &self.config.name, &new)
                 .doing(format_args!("forward host port {host_port}"))?;
+            forget_flows(&new);
         }
         ports.held.extend(run);
         let Publish { protocol, container_port, count, .. } = *wish;
@@ -318,6 +320,13 @@ impl Inner {
                 count: 1,
             })
             .collect()
+    }
+}
+
+/// The ports work without this, but for clients that never pause.
+fn forget_flows(entries: &[PortEntry]) {
+    if let Err(error) = flows::forget(entries) {
+        tracing::warn!(%error, "old UDP flows could not be ended");
     }
 }
 

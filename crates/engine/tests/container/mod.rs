@@ -1,5 +1,7 @@
 //! Containers: life, logs, isolation, recovery.
 
+mod isolation;
 mod life;
 mod recover;
+mod run;
 mod support;

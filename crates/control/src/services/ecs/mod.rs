@@ -47,6 +47,8 @@ operations! {
         "DiscoverPollEndpoint", Support::Full => register::discover_poll_endpoint;
         "ListTasks", Support::Full => tasks::list_tasks;
         "RegisterContainerInstance", Support::Full => register::register_container_instance;
+        "RunTask", Support::Partial("no enableExecuteCommand and no volumeConfigurations yet") => tasks::run_task;
+        "StartTask", Support::Partial("no enableExecuteCommand and no volumeConfigurations yet") => tasks::start_task;
         "StopTask", Support::Full => tasks::stop_task;
         "SubmitAttachmentStateChanges", Support::Full => tasks::submit_attachment_state_changes;
         "SubmitContainerStateChange", Support::Full => tasks::submit_container_state_change;

@@ -101,6 +101,12 @@ impl LogWriter {
         self.flush()
     }
 
+    /// Makes the next write need a new segment, as a failed one does.
+    #[cfg(test)]
+    pub(super) fn fail_for_test(&mut self) {
+        self.segment = None;
+    }
+
     fn pending(&mut self, stream: LogStream) -> &mut Vec<u8> {
         match stream {
             LogStream::Stdout => &mut self.pending[0],

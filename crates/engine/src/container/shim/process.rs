@@ -6,7 +6,7 @@
 use std::ffi::CString;
 use std::io;
 
-use crate::container::caps::{self, LAST_BIT};
+use crate::container::caps::LAST_BIT;
 use crate::container::plan::DEFAULT_PATH;
 use crate::container::protocol::ProcessPlan;
 use crate::container::seccomp::{self, INSTRUCTION_BYTES};
@@ -89,7 +89,7 @@ impl Command {
         // execute a file that grants something.
         // SAFETY: takes and returns numbers only.
         let is_root = unsafe { libc::geteuid() } == 0;
-        let held = if is_root { self.capabilities & known() } else { 0 };
+        let held = if is_root { self.capabilities & permitted()? } else { 0 };
         set_capabilities(held)
     }
 
@@ -117,22 +117,29 @@ impl Command {
     }
 }
 
-/// The capabilities this kernel has (a mask with more is refused).
-fn known() -> u64 {
-    let read = |bit: u32| {
-        // SAFETY: takes numbers only; negative means no such capability.
-        unsafe { libc::prctl(libc::PR_CAPBSET_READ, bit, 0, 0, 0) }
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+/// The capabilities this process may hold: not all that there are, if the
+/// daemon itself has not got them.
+fn permitted() -> io::Result<u64> {
+    let mut header: [u32; 2] = [CAPABILITY_VERSION_3, 0];
+    // Effective, permitted, inheritable; low words, then high words.
+    let mut data = [0u32; 6];
+    // SAFETY: both arrays have the layout and length capget(2) asks of
+    // version 3, and outlive the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr())
     };
-    (0..=LAST_BIT)
-        .filter(|bit| caps::ALL & (1 << bit) != 0 && read(*bit) >= 0)
-        .fold(0, |mask, bit| mask | (1 << bit))
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(u64::from(data[1]) | u64::from(data[4]) << 32)
 }
 
 fn set_capabilities(held: u64) -> io::Result<()> {
-    const VERSION_3: u32 = 0x2008_0522;
     let [low, high] = [held & 0xffff_ffff, held >> 32]
         .map(|half| u32::try_from(half).unwrap_or(0));
-    let header: [u32; 2] = [VERSION_3, 0];
+    let header: [u32; 2] = [CAPABILITY_VERSION_3, 0];
     // Effective, permitted, inheritable; low words, then high words.
     let data: [u32; 6] = [low, low, 0, high, high, 0];
     // SAFETY: both arrays have the layout and length capset(2) asks of
@@ -198,7 +205,7 @@ pub(super) fn become_user(plan: &ProcessPlan) -> io::Result<()> {
         check(libc::prctl(libc::PR_SET_KEEPCAPS, 0, 0, 0, 0))?;
     }
     // Changing the user emptied the effective set; the permitted one is kept.
-    set_capabilities(known())
+    set_capabilities(permitted()?)
 }
 
 pub(super) fn check(result: libc::c_int) -> io::Result<()> {

@@ -67,6 +67,8 @@ struct Connection {
     received: Vec<u8>,
     to_send: Vec<u8>,
     role: Role,
+    /// The other side is gone; only an exec's end is still awaited.
+    is_lost: bool,
 }
 
 enum Role {
@@ -164,8 +166,10 @@ impl Shim<'_> {
         for (at, connection) in self.connections.iter().enumerate() {
             let mut flags = input;
             flags.set(PollFlags::OUT, !connection.to_send.is_empty());
-            sources.push(Source::Connection(at));
-            polled.push(PollFd::new(&connection.stream, flags));
+            if !connection.is_lost {
+                sources.push(Source::Connection(at));
+                polled.push(PollFd::new(&connection.stream, flags));
+            }
             if let Role::Executing(running) = &connection.role {
                 sources.push(Source::ExecEnd);
                 polled.push(PollFd::new(&running.exec.pidfd, input));
@@ -197,6 +201,7 @@ impl Shim<'_> {
                 received: vec![],
                 to_send: vec![],
                 role: Role::Asking,
+                is_lost: false,
             });
         }
     }
@@ -447,11 +452,14 @@ impl Connection {
 
     /// The other side is gone: what it started ends, and so does this.
     fn abandon(&mut self) {
-        if let Role::Executing(running) = &self.role {
-            running.kill();
-        }
-        self.role = Role::Closing;
         self.to_send.clear();
+        self.is_lost = true;
+        if let Role::Executing(running) = &mut self.role {
+            running.kill();
+            running.is_closed = true;
+        } else {
+            self.role = Role::Closing;
+        }
     }
 
     fn exec_ended(&mut self, pid: i32, status: i32, buffer: &mut [u8]) {
@@ -466,7 +474,9 @@ impl Connection {
             truncated: running.truncated,
         };
         self.role = Role::Closing;
-        self.say(&answer);
+        if !self.is_lost {
+            self.say(&answer);
+        }
     }
 }
 

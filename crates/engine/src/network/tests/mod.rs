@@ -3,6 +3,7 @@
 
 mod attachments;
 mod coexistence;
+mod kills;
 mod published_ports;
 mod recovery;
 
@@ -63,16 +64,7 @@ fn in_world(test: impl FnOnce(&World) + Send + 'static) {
 
 impl World {
     fn config(&self) -> NetworkConfig {
-        NetworkConfig {
-            name: "mn".to_owned(),
-            run_dir: self.dir.path().join("run"),
-            subnets: vec![
-                subnet("subnet-a", "172.31.0.0/20"),
-                subnet("subnet-b", "172.31.16.0/20"),
-            ],
-            bridge_cidr: None,
-            dynamic_ports: None,
-        }
+        config(self.dir.path().join("run"))
     }
 
     fn open(&self) -> Network {
@@ -280,6 +272,19 @@ impl Drop for Server {
                 rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
         }
         let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn config(run_dir: PathBuf) -> NetworkConfig {
+    NetworkConfig {
+        name: "mn".to_owned(),
+        run_dir,
+        subnets: vec![
+            subnet("subnet-a", "172.31.0.0/20"),
+            subnet("subnet-b", "172.31.16.0/20"),
+        ],
+        bridge_cidr: None,
+        dynamic_ports: None,
     }
 }
 

@@ -61,6 +61,36 @@ fn udp_is_published_too() {
 }
 
 #[test]
+fn a_udp_client_that_never_pauses_follows_the_port() {
+    in_world(|world| {
+        let network = world.open();
+        let wish = |endpoint: &str| Publish {
+            protocol: Protocol::Udp,
+            ..tcp(endpoint, 8125, HostPort::Fixed(8125))
+        };
+        let client = world.at(&world.host(), || {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_read_timeout(Some(SILENCE)).unwrap();
+            socket
+        });
+        let ask = || {
+            client.send_to(b"?", "127.0.0.1:8125").unwrap();
+            client.recv_from(&mut [0; 16]).map(drop)
+        };
+        // First there is nobody, and the kernel remembers that.
+        assert!(ask().is_err());
+        for id in ["one", "two"] {
+            let place = world.container(&network, id);
+            let _server = world.serve(&place, Protocol::Udp, 8125);
+            world.wait(network.publish(&wish(id))).unwrap();
+            world.soon(|| ask().is_ok(), "the client is answered");
+            world.wait(network.detach_bridge(id)).unwrap();
+        }
+        world.close(network);
+    });
+}
+
+#[test]
 fn a_port_of_another_program_is_taken() {
     in_world(|world| {
         let network = world.open();

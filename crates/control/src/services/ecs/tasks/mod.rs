@@ -1,13 +1,18 @@
 //! Tasks: started, described, stopped, reported on.
 
+mod capacity;
 mod describe;
+mod launch;
 mod list;
+mod place;
 pub(crate) mod report;
+mod run;
 pub(crate) mod stop;
 mod submit;
 
 pub(crate) use describe::describe_tasks;
 pub(crate) use list::list_tasks;
+pub(crate) use run::{run_task, start_task};
 pub(crate) use stop::stop_task;
 pub(crate) use submit::{
     submit_attachment_state_changes, submit_container_state_change,

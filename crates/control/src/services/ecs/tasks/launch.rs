@@ -1,0 +1,219 @@
+//! Makes the rows of new tasks.
+
+use minato_core::id::{AttachmentId, ContainerId, TaskId};
+use minato_core::overrides;
+use minato_core::status::{DesiredStatus, TaskStatus};
+use minato_core::task_definition::Demand;
+use minato_wire::ecs::{
+    self, Attachment, Attribute, Connectivity, Container, EphemeralStorage,
+    KeyValuePair, LaunchType, NetworkMode, TaskEphemeralStorage, TaskOverride,
+};
+
+use crate::context::Scope;
+use crate::tables::{Cluster, Host, Needs, Task, TaskDefinition};
+
+/// The disk a Fargate task has where nothing else is said, in GiB (developer
+/// guide, "Fargate task ephemeral storage").
+const FARGATE_DISK_GIB: i32 = 20;
+/// What `LATEST` stands for on Linux (developer guide, platform versions).
+const PLATFORM_VERSION: &str = "1.4.0";
+
+/// What all tasks of one call have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Launch {
+    pub(super) launch_type: LaunchType,
+    pub(super) capacity_provider: Option<String>,
+    pub(super) group: Option<String>,
+    pub(super) started_by: Option<String>,
+    pub(super) tags: Vec<ecs::Tag>,
+    pub(super) overrides: Option<TaskOverride>,
+    pub(super) subnets: Vec<String>,
+    pub(super) security_groups: Vec<String>,
+}
+
+/// Where one task goes, and the numbers its ids are made of.
+pub(super) struct Spot<'a> {
+    pub(super) host: &'a Host,
+    /// For EC2 tasks, the host's registration in the cluster.
+    pub(super) instance_arn: Option<String>,
+    pub(super) zone: Option<String>,
+    /// One more than the task has containers: task, containers, attachment.
+    pub(super) ids: Vec<u128>,
+}
+
+/// The row of a new task.
+pub(super) fn task(
+    scope: &Scope,
+    cluster: &Cluster,
+    row: &TaskDefinition,
+    demand: &Demand,
+    launch: &Launch,
+    spot: Spot<'_>,
+) -> Task {
+    let definition = &row.definition;
+    let mut ids = spot.ids.iter().copied();
+    let mut next = move || ids.next().unwrap_or_default();
+    let id = TaskId::new(next()).to_string();
+    let attachment = AttachmentId::new(next());
+    let arn = format!(
+        "arn:aws:ecs:{}:{}:task/{}/{id}",
+        scope.region, scope.account, cluster.name
+    );
+    let is_fargate = launch.launch_type == LaunchType::Fargate;
+    let is_awsvpc = definition.network_mode == Some(NetworkMode::Awsvpc);
+    let status =
+        if is_awsvpc { TaskStatus::Provisioning } else { TaskStatus::Pending };
+    let effective =
+        overrides::containers(definition, launch.overrides.as_ref());
+    let containers = effective
+        .iter()
+        .map(|one| {
+            container(scope, cluster, &id, &arn, one, ContainerId::new(next()))
+        })
+        .collect();
+    let task = ecs::Task {
+        attachments: Some(if is_awsvpc {
+            vec![eni_attachment(attachment, launch.subnets.first())]
+        } else {
+            vec![]
+        }),
+        attributes: Some(vec![Attribute {
+            name: Some("ecs.cpu-architecture".to_owned()),
+            value: architecture(spot.host),
+            ..Default::default()
+        }]),
+        availability_zone: spot.zone,
+        capacity_provider_name: launch.capacity_provider.clone(),
+        cluster_arn: Some(cluster.arn()),
+        connectivity: Some(Connectivity::Connected),
+        connectivity_at: Some(scope.now),
+        container_instance_arn: spot.instance_arn,
+        containers: Some(containers),
+        cpu: Some(size(launch, |o| o.cpu.as_ref(), demand.cpu_units)),
+        memory: Some(size(launch, |o| o.memory.as_ref(), demand.memory_mib)),
+        created_at: Some(scope.now),
+        desired_status: Some(DesiredStatus::Running.to_string()),
+        enable_execute_command: Some(false),
+        group: launch
+            .group
+            .clone()
+            .or_else(|| Some(format!("family:{}", row.family))),
+        health_status: Some(ecs::HealthStatus::Unknown),
+        inference_accelerators: Some(vec![]),
+        last_status: Some(status.to_string()),
+        launch_type: Some(launch.launch_type),
+        overrides: Some(overrides::echo(definition, launch.overrides.clone())),
+        platform_version: is_fargate.then(|| PLATFORM_VERSION.to_owned()),
+        platform_family: is_fargate.then(|| "Linux".to_owned()),
+        started_by: launch.started_by.clone(),
+        tags: Some(launch.tags.clone()),
+        task_arn: Some(arn),
+        task_definition_arn: definition.task_definition_arn.clone(),
+        version: Some(1),
+        ephemeral_storage: is_fargate.then(|| disk(definition, launch)),
+        fargate_ephemeral_storage: is_fargate.then(|| TaskEphemeralStorage {
+            size_in_gi_b: disk(definition, launch).size_in_gi_b,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    Task {
+        account: scope.account.clone(),
+        region: scope.region.clone(),
+        cluster: cluster.name.clone(),
+        id,
+        host: spot.host.id.clone(),
+        task,
+        family: row.family.clone(),
+        revision: row.revision,
+        needs: needs(demand),
+        subnets: launch.subnets.clone(),
+        security_groups: launch.security_groups.clone(),
+        network_interface: None,
+    }
+}
+
+/// What a task takes off its host's ledger.
+pub(super) fn needs(demand: &Demand) -> Needs {
+    Needs {
+        cpu: i64::from(demand.cpu_units),
+        memory_mib: i64::from(demand.memory_mib),
+        ports: demand.tcp_ports.iter().copied().collect(),
+        ports_udp: demand.udp_ports.iter().copied().collect(),
+        gpus: demand.gpus,
+        enis: demand.enis,
+    }
+}
+
+/// The size shown: as overridden, else as the definition gives or sums up.
+fn size<'a>(
+    launch: &'a Launch,
+    member: impl Fn(&'a TaskOverride) -> Option<&'a String>,
+    demand: u32,
+) -> String {
+    let given = launch.overrides.as_ref().and_then(member);
+    given.cloned().unwrap_or_else(|| demand.to_string())
+}
+
+fn disk(definition: &ecs::TaskDefinition, launch: &Launch) -> EphemeralStorage {
+    let overridden = launch
+        .overrides
+        .as_ref()
+        .and_then(|change| change.ephemeral_storage.as_ref());
+    let given = overridden.or(definition.ephemeral_storage.as_ref());
+    EphemeralStorage {
+        size_in_gi_b: given
+            .and_then(|disk| disk.size_in_gi_b)
+            .or(Some(FARGATE_DISK_GIB)),
+    }
+}
+
+fn architecture(host: &Host) -> Option<String> {
+    host.attributes.get("ecs.cpu-architecture").cloned().flatten()
+}
+
+fn eni_attachment(id: AttachmentId, subnet: Option<&String>) -> Attachment {
+    Attachment {
+        id: Some(id.dashed()),
+        r#type: Some("ElasticNetworkInterface".to_owned()),
+        status: Some("PRECREATED".to_owned()),
+        details: Some(vec![KeyValuePair {
+            name: Some("subnetId".to_owned()),
+            value: subnet.cloned(),
+        }]),
+    }
+}
+
+fn container(
+    scope: &Scope,
+    cluster: &Cluster,
+    task_id: &str,
+    task_arn: &str,
+    definition: &ecs::ContainerDefinition,
+    id: ContainerId,
+) -> Container {
+    Container {
+        container_arn: Some(format!(
+            "arn:aws:ecs:{}:{}:container/{}/{task_id}/{}",
+            scope.region,
+            scope.account,
+            cluster.name,
+            id.dashed()
+        )),
+        task_arn: Some(task_arn.to_owned()),
+        name: definition.name.clone(),
+        image: definition.image.clone(),
+        last_status: Some(TaskStatus::Pending.to_string()),
+        network_interfaces: Some(vec![]),
+        health_status: definition
+            .health_check
+            .is_some()
+            .then_some(ecs::HealthStatus::Unknown),
+        cpu: Some(definition.cpu.unwrap_or(0).to_string()),
+        memory: definition.memory.map(|mib| mib.to_string()),
+        memory_reservation: definition
+            .memory_reservation
+            .map(|mib| mib.to_string()),
+        ..Default::default()
+    }
+}

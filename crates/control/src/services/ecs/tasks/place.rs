@@ -1,0 +1,286 @@
+//! Finds hosts for tasks: gathers what the planner needs, asks it, and keeps
+//! its answer only because the transaction it runs in saw the newest ledger.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use minato_core::placement::{
+    self, Candidate, Capacity, Claim, Ledger, Plan, Request, World,
+    fargate_failure,
+};
+use minato_core::task_definition::Demand;
+use minato_store::{Key, Tx};
+use minato_wire::ApiError;
+use minato_wire::ecs::{
+    Failure, LaunchType, NetworkMode, PlacementConstraint, PlacementStrategy,
+    error,
+};
+
+use super::super::view::ReadIndex;
+use super::launch::Launch;
+use crate::context::Scope;
+use crate::services::ec2::rows::SubnetRow;
+use crate::tables::{
+    Cluster, ContainerInstance, Host, Needs, TaskDefinition, namespace,
+};
+
+/// What is to be placed.
+pub(super) struct Wanted<'a> {
+    pub(super) scope: &'a Scope,
+    pub(super) cluster: &'a Cluster,
+    pub(super) definition: &'a TaskDefinition,
+    pub(super) demand: &'a Demand,
+    pub(super) launch: &'a Launch,
+    pub(super) constraints: Option<&'a [PlacementConstraint]>,
+    pub(super) strategy: Option<&'a [PlacementStrategy]>,
+    pub(super) count: usize,
+    pub(super) seed: u64,
+}
+
+/// A place for one task.
+pub(super) struct Seat {
+    pub(super) host: Arc<Host>,
+    pub(super) instance_arn: Option<String>,
+    pub(super) zone: Option<String>,
+}
+
+/// Places found, and why there are not more.
+pub(super) struct Placed {
+    pub(super) hosts: Vec<Seat>,
+    pub(super) failures: Vec<Failure>,
+}
+
+/// A failure entry.
+pub(super) fn failure(arn: Option<String>, reason: &str) -> Failure {
+    Failure { arn, reason: Some(reason.to_owned()), ..Default::default() }
+}
+
+impl From<&Needs> for Claim {
+    fn from(needs: &Needs) -> Claim {
+        Claim {
+            cpu: needs.cpu,
+            memory_mib: needs.memory_mib,
+            ports: needs.ports.clone(),
+            ports_udp: needs.ports_udp.clone(),
+            gpus: needs.gpus,
+            enis: needs.enis,
+        }
+    }
+}
+
+/// Finds places for all tasks of a call, in the transaction that takes them.
+pub(super) fn place(tx: &Tx, wanted: &Wanted<'_>) -> Result<Placed, ApiError> {
+    let count = u32::try_from(wanted.count).unwrap_or(u32::MAX);
+    let launch = wanted.launch;
+    let group = launch
+        .group
+        .clone()
+        .unwrap_or_else(|| format!("family:{}", wanted.definition.family));
+    let mut request = Request::of(wanted.demand, count, &group);
+    request.seed = wanted.seed;
+    let definition = &wanted.definition.definition;
+    let of_definition =
+        definition.placement_constraints.as_deref().unwrap_or_default();
+    let of_call = wanted.constraints.unwrap_or_default();
+    let strategy = wanted.strategy.unwrap_or_default();
+    if launch.launch_type == LaunchType::Fargate {
+        if !of_call.is_empty() || !strategy.is_empty() {
+            return Err(error::invalid_parameter_exception(
+                "Placement constraints and strategies are not supported with \
+                 the FARGATE launch type.",
+            ));
+        }
+        return Ok(on_fargate(tx, wanted, &request));
+    }
+    request.constraints = placement::constraints(of_definition, of_call)?;
+    request.strategies = placement::strategies(strategy)?;
+    if definition.network_mode == Some(NetworkMode::Awsvpc) {
+        request.zones = Some(zones(tx, wanted.scope, launch));
+    }
+    let (mut world, hosts, instances) =
+        instances(tx, wanted.scope, wanted.cluster, |_| true);
+    if world.candidates.is_empty() {
+        return Err(error::invalid_parameter_exception(
+            "No Container Instances were found in your cluster.",
+        ));
+    }
+    let plan = placement::plan(&mut world, &request);
+    let failures = plan
+        .refusals
+        .iter()
+        .map(|refusal| refusal.to_failure(&world.candidates))
+        .collect();
+    let seats = plan.placed.iter().map(|index| {
+        let candidate = &world.candidates[*index];
+        seat(&hosts[candidate.host], &instances[*index])
+    });
+    Ok(Placed { hosts: seats.collect(), failures })
+}
+
+/// Whether one named instance can take a task: StartTask places nothing, but
+/// it does not oversell a host either.
+pub(super) fn check_one(
+    tx: &Tx,
+    scope: &Scope,
+    cluster: &Cluster,
+    instance: &ContainerInstance,
+    demand: &Demand,
+    seed: u64,
+) -> Result<Seat, Failure> {
+    let (mut world, hosts, instances) =
+        instances(tx, scope, cluster, |row| row.id == instance.id);
+    let mut request = Request::of(demand, 1, "");
+    request.seed = seed;
+    let Plan { placed, refusals } = placement::plan(&mut world, &request);
+    match placed.first() {
+        Some(index) => {
+            let candidate = &world.candidates[*index];
+            Ok(seat(&hosts[candidate.host], &instances[*index]))
+        }
+        None => Err(refusals.first().map_or_else(
+            || failure(Some(instance.arn()), "INACTIVE"),
+            |refusal| refusal.to_failure(&world.candidates),
+        )),
+    }
+}
+
+fn seat(host: &Arc<Host>, instance: &ContainerInstance) -> Seat {
+    Seat {
+        instance_arn: Some(instance.arn()),
+        zone: zone_of(host),
+        host: Arc::clone(host),
+    }
+}
+
+fn zone_of(host: &Host) -> Option<String> {
+    host.attributes.get(placement::ZONE_ATTRIBUTE).cloned().flatten()
+}
+
+/// The zones of the subnets that the call names.
+fn zones(tx: &Tx, scope: &Scope, launch: &Launch) -> BTreeSet<String> {
+    let within = namespace(&scope.account, &scope.region);
+    let subnets = launch.subnets.iter();
+    subnets
+        .filter_map(|id| tx.get::<SubnetRow>(&within.with(id)))
+        .map(|subnet| subnet.zone.clone())
+        .collect()
+}
+
+/// Fargate: any host of the account that offers what it has left.
+fn on_fargate(tx: &Tx, wanted: &Wanted<'_>, request: &Request) -> Placed {
+    let scope = wanted.scope;
+    let within = namespace(&scope.account, &scope.region);
+    let hosts: Vec<Arc<Host>> =
+        tx.scan::<Host>(&within).filter(|host| host.offers_fargate).collect();
+    let mut world = World::default();
+    for (index, host) in hosts.iter().enumerate() {
+        let (ledger, groups) = books(tx, host);
+        world.hosts.push(ledger);
+        world.candidates.push(Candidate {
+            arn: host.id.clone(),
+            host: index,
+            agent_connected: host.is_connected,
+            agent_version: None,
+            ec2_instance_id: None,
+            registered_at: scope.now,
+            attributes: Arc::new(attributes(host, &[])),
+            groups,
+            running_tasks: 0,
+        });
+    }
+    let plan = placement::plan(&mut world, request);
+    let is_short = plan.placed.len() < wanted.count;
+    // The zone is that of the subnet, known once there is an interface.
+    let seats = plan.placed.iter().map(|index| Seat {
+        host: Arc::clone(&hosts[*index]),
+        instance_arn: None,
+        zone: None,
+    });
+    Placed {
+        hosts: seats.collect(),
+        failures: if is_short {
+            vec![fargate_failure(&plan.refusals)]
+        } else {
+            vec![]
+        },
+    }
+}
+
+type Instances = (World, Vec<Arc<Host>>, Vec<Arc<ContainerInstance>>);
+
+/// The active instances of a cluster with the books of their hosts.
+fn instances(
+    tx: &Tx,
+    scope: &Scope,
+    cluster: &Cluster,
+    wanted: impl Fn(&ContainerInstance) -> bool,
+) -> Instances {
+    let within = Key::of([&scope.account, &scope.region, &cluster.name]);
+    let mut world = World::default();
+    let mut hosts: Vec<Arc<Host>> = vec![];
+    let mut rows = vec![];
+    let active = tx
+        .scan::<ContainerInstance>(&within)
+        .filter(|row| row.status == "ACTIVE" && wanted(row));
+    for row in active {
+        let key = Host::key_of(&row.account, &row.region, &row.host);
+        let Some(host) = tx.get::<Host>(&key) else { continue };
+        let (ledger, groups) = books(tx, &host);
+        let known = hosts.iter().position(|known| known.id == host.id);
+        let index = known.unwrap_or_else(|| {
+            hosts.push(Arc::clone(&host));
+            world.hosts.push(ledger);
+            hosts.len() - 1
+        });
+        world.candidates.push(Candidate {
+            arn: row.arn(),
+            host: index,
+            agent_connected: host.is_connected,
+            agent_version: row
+                .version_info
+                .as_ref()
+                .and_then(|info| info.agent_version.clone()),
+            ec2_instance_id: Some(row.ec2_instance_id.clone()),
+            registered_at: row.registered_at,
+            attributes: Arc::new(attributes(&host, &row.custom_attributes)),
+            running_tasks: groups.values().map(|count| i64::from(*count)).sum(),
+            groups,
+        });
+        rows.push(row);
+    }
+    (world, hosts, rows)
+}
+
+/// A host's ledger and its tasks by group.
+fn books(tx: &Tx, host: &Host) -> (Ledger, BTreeMap<String, u32>) {
+    let mut ledger = Ledger::new(Capacity {
+        cpu: host.cpu,
+        memory_mib: host.memory_mib,
+        reserved_ports: host.reserved_ports.clone(),
+        reserved_ports_udp: host.reserved_ports_udp.clone(),
+        gpus: 0,
+        enis: None,
+    });
+    let mut groups = BTreeMap::new();
+    for task in tx.tasks_on(&host.account, &host.region, &host.id) {
+        ledger.add(&Claim::from(&task.needs));
+        let group = task.task.group.clone().unwrap_or_default();
+        *groups.entry(group).or_insert(0) += 1;
+    }
+    (ledger, groups)
+}
+
+fn attributes(
+    host: &Host,
+    custom: &[minato_wire::ecs::Attribute],
+) -> BTreeMap<String, String> {
+    let registered = host
+        .attributes
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone().unwrap_or_default()));
+    let custom = custom.iter().filter_map(|attribute| {
+        let value = attribute.value.clone().unwrap_or_default();
+        Some((attribute.name.clone()?, value))
+    });
+    registered.chain(custom).collect()
+}
