@@ -134,6 +134,32 @@ fn durable(c: &mut Criterion) {
     group.finish();
 }
 
+/// From nothing in memory to all rows, with a log that is about to be cut.
+fn opening(c: &mut Criterion) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let open = || {
+        let mut options = StoreOptions::default();
+        options.checkpoint_bytes = u64::MAX;
+        let store = Store::open_dir(directory.path(), tables(), options);
+        store.expect("it opens")
+    };
+    let store = open();
+    for first in (0..16_000).step_by(100) {
+        let filled = store.transact_blocking(move |tx| {
+            for id in first..first + 100 {
+                tx.put(task(id));
+            }
+            Ok::<(), Infallible>(())
+        });
+        filled.expect("the disk has room");
+    }
+    drop(store);
+    let mut group = c.benchmark_group("opening");
+    group.sample_size(10);
+    group.bench_function("16 MiB of log", |b| b.iter(open));
+    group.finish();
+}
+
 fn reads(c: &mut Criterion) {
     let store = in_memory();
     let mut group = c.benchmark_group("100,000 rows");
@@ -181,5 +207,5 @@ fn updates(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, durable, reads, updates);
+criterion_group!(benches, durable, opening, reads, updates);
 criterion_main!(benches);

@@ -39,7 +39,7 @@ pub struct StoreOptions {
     pub checkpoint_frames: u64,
     /// Bytes in the log after which a checkpoint is made, or the size of the
     /// last one if that is more. What is in the log is read on every start:
-    /// 16 MiB take some tens of milliseconds.
+    /// the benchmark `opening` shows what 16 MiB of it cost.
     pub checkpoint_bytes: u64,
 }
 
