@@ -9,7 +9,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::error::{DoingStep, NetworkStepError};
@@ -41,9 +41,10 @@ pub(super) fn switch_on(
 
 /// Makes forwarding what it was, unless another Minato needs it.
 pub(super) fn switch_back(
-    config: &NetworkConfig,
+    name: &str,
+    run_dir: &Path,
 ) -> Result<(), NetworkStepError> {
-    let note = leftovers::forward_note(&config.run_dir, &config.name);
+    let note = leftovers::forward_note(run_dir, name);
     let before = match fs::read_to_string(&note) {
         Ok(before) => before,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -9,7 +9,7 @@ use super::firewall::{self, Segment};
 use super::netlink::{Family, Socket};
 use super::open::bridge_names;
 use super::route::{self, Link};
-use super::{NetworkConfig, forwarding, namespace};
+use super::{forwarding, namespace};
 
 /// Where the namespaces of the network `name` are pinned.
 pub(super) fn pin_dir(run_dir: &Path, name: &str) -> PathBuf {
@@ -34,31 +34,34 @@ pub fn leftovers(name: &str) -> Vec<String> {
     add(interfaces(name));
     add(tables(name));
     add(pins(name));
-    let (vpc, bridge) = bridge_names(name);
-    let segments = [vpc, bridge].map(|bridge| {
-        let ranges = Vec::new();
-        Segment { bridge, ranges }
-    });
-    add(forwarding::rules_left(&segments));
+    add(forwarding::rules_left(&segments(name)));
     found
 }
 
-/// Removes everything but iptables rules.
-pub(super) fn remove_all(
-    config: &NetworkConfig,
+/// The network's bridges, whatever ranges they had.
+fn segments(name: &str) -> [Segment; 2] {
+    let (vpc, bridge) = bridge_names(name);
+    [vpc, bridge].map(|bridge| Segment { bridge, ranges: Vec::new() })
+}
+
+/// Removes everything that the network `name` made.
+pub(super) fn remove(
+    name: &str,
+    run_dir: &Path,
 ) -> Result<(), NetworkStepError> {
+    forwarding::forget_other_firewalls(&segments(name))?;
     let mut socket =
         Socket::open(Family::Route).doing("open a route netlink socket")?;
-    for link in links(&mut socket, &config.name)? {
+    for link in links(&mut socket, name)? {
         route::link_delete(&mut socket, &link.name)
             .doing(format_args!("delete interface {}", link.name))?;
     }
     let mut netfilter =
         Socket::open(Family::Netfilter).doing("open an nftables socket")?;
-    firewall::table_delete(&mut netfilter, &config.name)
+    firewall::table_delete(&mut netfilter, name)
         .doing("delete the nftables table")?;
-    forwarding::switch_back(config)?;
-    let dir = pin_dir(&config.run_dir, &config.name);
+    forwarding::switch_back(name, run_dir)?;
+    let dir = pin_dir(run_dir, name);
     let shown = dir.display();
     let entries = match fs::read_dir(&dir) {
         Ok(entries) => entries,

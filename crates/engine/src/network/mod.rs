@@ -24,6 +24,7 @@ mod error;
 mod firewall;
 mod flows;
 mod forwarding;
+mod keeper;
 mod leases;
 mod leftovers;
 mod namespace;
@@ -41,7 +42,7 @@ mod tests;
 use std::fmt;
 use std::fs::File;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -57,6 +58,7 @@ pub use probe::{ProbeNetworkError, probe};
 pub use resolv::{ResolvConf, resolv_conf};
 
 use firewall::Segment;
+use keeper::Keeper;
 use leases::Leases;
 use ports::Ports;
 
@@ -213,6 +215,7 @@ struct Inner {
     ports: Mutex<Ports>,
     /// Keeps two operations on one id apart, by the id's hash.
     turns: [Mutex<()>; TURNS],
+    keeper: Keeper,
 }
 
 /// More than the operations that run at once.
@@ -224,8 +227,12 @@ impl Network {
     pub async fn open(
         config: NetworkConfig,
     ) -> Result<Network, OpenNetworkError> {
-        let inner = namespace::on_thread(|| Inner::open(config)).await?;
-        Ok(Network { inner: Arc::new(inner) })
+        let open = || -> Result<Arc<Inner>, OpenNetworkError> {
+            let inner = Arc::new(Inner::open(config)?);
+            Keeper::start(&inner)?;
+            Ok(inner)
+        };
+        Ok(Network { inner: namespace::on_thread(open).await? })
     }
 
     /// Gives a task its namespace and interface; returns the pinned namespace.
@@ -318,8 +325,7 @@ impl Network {
 
     /// Puts back what others took away: our nftables table (after a
     /// `nft flush ruleset`), forwarding, and the way past a dockerd that was
-    /// started after us. To be called every now and then; cheap when all is
-    /// well.
+    /// started after us. Happens by itself every few seconds.
     pub async fn reassert(&self) -> Result<(), NetworkStepError> {
         self.on_thread(|inner| inner.reassert()).await
     }
@@ -327,6 +333,16 @@ impl Network {
     /// Takes everything away: attachments, ports, bridges, rules.
     pub async fn teardown(self) -> Result<(), NetworkStepError> {
         self.on_thread(|inner| inner.teardown()).await
+    }
+
+    /// Takes away what the network `name` of an earlier process left in the
+    /// caller's namespaces, without setting anything up.
+    pub async fn remove(
+        name: &str,
+        run_dir: &Path,
+    ) -> Result<(), NetworkStepError> {
+        let (name, run_dir) = (name.to_owned(), run_dir.to_owned());
+        namespace::on_thread(move || leftovers::remove(&name, &run_dir)).await
     }
 
     async fn on_thread<T, E>(

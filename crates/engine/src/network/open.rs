@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::attach::{bridge_gateway, is_host_address, parse_bridge_alias};
 use super::error::{DoingStep, outside};
 use super::firewall::{self, Segment};
+use super::keeper::Keeper;
 use super::leases::Leases;
 use super::leftovers;
 use super::netlink::{Family, Socket};
@@ -90,6 +91,7 @@ impl Inner {
             leases: Mutex::new(leases),
             ports: Mutex::new(ports),
             turns: std::array::from_fn(|_| Mutex::new(())),
+            keeper: Keeper::default(),
         };
         inner.sweep(&host.links)?;
         // Worth a warning, not a refusal: tasks work but for each other.
@@ -104,7 +106,11 @@ impl Inner {
     }
 
     pub(super) fn reassert(&self) -> Result<(), NetworkStepError> {
+        // Held throughout: nothing may come back once it is torn down.
         let ports = self.ports.lock();
+        if ports.is_closed() {
+            return Ok(());
+        }
         let name = &self.config.name;
         let mut netfilter =
             Socket::open(Family::Netfilter).doing("open an nftables socket")?;
@@ -117,20 +123,13 @@ impl Inner {
             firewall::ports_add(&mut netfilter, name, &ports.entries())
                 .doing("forward the published ports")?;
         }
-        drop(ports);
         forwarding::switch_on(&self.config)?;
         forwarding::pass_other_firewalls(&self.segments)
     }
 
     pub(super) fn teardown(&self) -> Result<(), NetworkStepError> {
-        for attachment in self.attachments()? {
-            // Ids came from file names that we made, so they are valid.
-            if let Err(error) = self.detach(attachment.kind, &attachment.id) {
-                tracing::warn!(%error, "detaching during teardown failed");
-            }
-        }
-        forwarding::forget_other_firewalls(&self.segments)?;
-        leftovers::remove_all(&self.config)
+        self.ports.lock().close();
+        leftovers::remove(&self.config.name, &self.config.run_dir)
     }
 }
 

@@ -41,6 +41,7 @@ pub(super) struct Ports {
     range: (u16, u16),
     /// Where the search for a free dynamic port starts.
     next: u16,
+    is_closed: bool,
 }
 
 #[derive(Debug)]
@@ -69,7 +70,17 @@ impl Ports {
             });
             (key, Held { target: entry.target, socket: socket.ok() })
         });
-        Ports { held: held.collect(), range, next: range.0 }
+        Ports { held: held.collect(), range, next: range.0, is_closed: false }
+    }
+
+    /// Lets go of all ports, for good: the network is being torn down.
+    pub(super) fn close(&mut self) {
+        self.is_closed = true;
+        self.held.clear();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
     /// Every published port, for putting them back into an empty map.

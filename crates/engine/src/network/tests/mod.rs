@@ -28,7 +28,7 @@ use super::route::{self, Address, Veth};
 use super::*;
 
 /// Far more than a packet needs; only failures wait for it.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How long something that must not arrive is given to arrive.
 const SILENCE: Duration = Duration::from_millis(300);
 

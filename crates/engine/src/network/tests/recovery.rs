@@ -197,6 +197,38 @@ fn teardown_after_a_kill_leaves_nothing() {
 }
 
 #[test]
+fn what_is_left_can_be_removed_without_opening() {
+    in_world(|world| {
+        let run_dir = world.config().run_dir;
+        for _ in 0..2 {
+            // First there is nothing at all.
+            world.wait(Network::remove("mn", &run_dir)).unwrap();
+            assert_eq!(leftovers("mn"), Vec::<String>::new());
+            let network = world.open();
+            world.task(&network, 'a', 10);
+            world.container(&network, "web");
+            let wish = tcp("web", 80, HostPort::Fixed(8080));
+            world.wait(network.publish(&wish)).unwrap();
+        }
+        world.wait(Network::remove("mn", &run_dir)).unwrap();
+        assert_eq!(leftovers("mn"), Vec::<String>::new());
+        assert_eq!(std::fs::read_dir(run_dir).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn nothing_comes_back_after_a_teardown() {
+    in_world(|world| {
+        let network = world.open();
+        let clone = network.clone();
+        world.close(network);
+        world.wait(clone.reassert()).unwrap();
+        assert_eq!(leftovers("mn"), Vec::<String>::new());
+        world.close(clone);
+    });
+}
+
+#[test]
 fn two_networks_live_on_one_host() {
     in_world(|world| {
         sysctl::set("ipv4/ip_forward", "0").unwrap();
