@@ -1,5 +1,6 @@
 //! Images from files and registries, through the public interface.
 
+mod crash;
 mod load;
 mod pull;
 mod registry;
