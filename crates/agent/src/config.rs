@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::runtime::PullBehavior;
+
 /// What the host is, and how its agent behaves.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
@@ -30,9 +32,8 @@ pub struct AgentConfig {
     pub stop_timeout: Duration,
     /// How long records and logs of stopped tasks are kept.
     pub cleanup_wait: Duration,
-    /// Whether a local image is used without asking its registry
-    /// (`ECS_IMAGE_PULL_BEHAVIOR=prefer-cached`).
-    pub prefer_cached_images: bool,
+    /// When a registry is asked for an image (`ECS_IMAGE_PULL_BEHAVIOR`).
+    pub pull_behavior: PullBehavior,
     /// Version told to the control plane.
     pub version: String,
 }
@@ -57,7 +58,7 @@ impl AgentConfig {
             attributes: BTreeMap::new(),
             stop_timeout: Duration::from_secs(30),
             cleanup_wait: Duration::from_secs(3 * 60 * 60),
-            prefer_cached_images: false,
+            pull_behavior: PullBehavior::Default,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

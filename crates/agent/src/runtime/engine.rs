@@ -9,7 +9,10 @@ use minato_engine::cgroup::{CPU_PERIOD_US, TaskLimits as CgroupLimits};
 use minato_engine::container::{
     ContainerError, Containers, LogEntry, LogReader, LogStream, signal_number,
 };
-use minato_engine::image::{Image, ImageReference, ImageStore};
+use minato_engine::image::{
+    Image, ImageReference, ImageStore, PullImageError, PullOptions,
+    RegistryAuth, RegistryError,
+};
 use minato_engine::network::{
     HostPort, Network, Protocol, Publish, Subnet, TaskEni, resolv_conf,
 };
@@ -79,6 +82,35 @@ fn reference(text: &str) -> Result<ImageReference, RuntimeError> {
         .map_err(|error| RuntimeError::other(format!("{text}: {error}")))
 }
 
+/// Docker's words for a failed pull, as ECS passes them on.
+fn pull_error(error: &PullImageError) -> RuntimeError {
+    let kind = match error {
+        PullImageError::Registry(registry) => match &**registry {
+            RegistryError::ManifestNotFound { .. } => {
+                RuntimeErrorKind::Manifest
+            }
+            RegistryError::Unauthorized { .. } => {
+                RuntimeErrorKind::Unauthorized
+            }
+            RegistryError::AccessDenied { .. }
+            | RegistryError::RepositoryNotFound { .. }
+            | RegistryError::TooManyRequests { .. }
+            | RegistryError::Status { .. }
+            | RegistryError::Unreachable { .. }
+            | RegistryError::Interrupted { .. }
+            | RegistryError::TimedOut { .. }
+            | RegistryError::Protocol { .. }
+            | RegistryError::WrongDigest { .. } => RuntimeErrorKind::Other,
+        },
+        PullImageError::Manifest(_) => RuntimeErrorKind::Manifest,
+        PullImageError::Layer { .. }
+        | PullImageError::Store { .. }
+        | PullImageError::Interrupted => RuntimeErrorKind::Other,
+    };
+    let message = format!("Error response from daemon: {}", error_chain(error));
+    RuntimeError::new(kind, message)
+}
+
 fn facts(image: Image) -> ImageFacts {
     let given = |text: String| Some(text).filter(|text| !text.is_empty());
     let config = image.config;
@@ -104,26 +136,20 @@ impl Runtime for EngineRuntime {
     fn image_pull<'a>(
         &'a self,
         image: &'a str,
-        _login: Option<&'a RegistryLogin>,
+        login: Option<&'a RegistryLogin>,
+        behavior: PullBehavior,
     ) -> Op<'a, ImageFacts> {
         Box::pin(async move {
             let reference = reference(image)?;
-            let found = self.images.get(&reference);
-            found.map_err(|error| other(&error))?.map(facts).ok_or_else(|| {
-                RuntimeError::other(format!("no such image: {reference}"))
-            })
+            let auth = login.map(|login| RegistryAuth::Basic {
+                username: login.username.clone(),
+                password: login.password.clone(),
+            });
+            let options =
+                PullOptions { auth, behavior, ..PullOptions::default() };
+            let pulled = self.images.pull(&reference, options).await;
+            pulled.map(facts).map_err(|error| pull_error(&error))
         })
-    }
-
-    fn image_get(&self, image: &str) -> Option<ImageFacts> {
-        let reference = reference(image).ok()?;
-        match self.images.get(&reference) {
-            Ok(found) => found.map(facts),
-            Err(error) => {
-                tracing::warn!(image, error = error_chain(&error), "unread");
-                None
-            }
-        }
     }
 
     fn cgroup_create<'a>(

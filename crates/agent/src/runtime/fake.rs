@@ -172,17 +172,13 @@ impl Runtime for FakeRuntime {
         &'a self,
         reference: &'a str,
         _login: Option<&'a RegistryLogin>,
+        _behavior: PullBehavior,
     ) -> Op<'a, ImageFacts> {
         let image = reference.to_owned();
         self.enter("pull", reference, move |world| {
             world.images.insert(image.clone());
             Ok(image_facts(&image))
         })
-    }
-
-    fn image_get(&self, reference: &str) -> Option<ImageFacts> {
-        let world = self.world.lock();
-        world.images.contains(reference).then(|| image_facts(reference))
     }
 
     fn cgroup_create<'a>(

@@ -20,6 +20,7 @@ pub use minato_engine::container::{
     DeviceMapping, ExecOutput, ExecSpec, Exit, ExitReason, LogLimits, Netns,
     Resources, Started, TmpfsMount, Ulimit,
 };
+pub use minato_engine::image::PullBehavior;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -284,15 +285,13 @@ pub trait Runtime: Send + Sync + fmt::Debug + 'static {
     /// Changes with every boot of the machine; containers do not survive it.
     fn boot_id(&self) -> String;
 
-    /// Gets an image from its registry, or finds it there unchanged.
+    /// Gets an image: from its registry, or the local one, as `behavior` says.
     fn image_pull<'a>(
         &'a self,
         reference: &'a str,
         login: Option<&'a RegistryLogin>,
+        behavior: PullBehavior,
     ) -> Op<'a, ImageFacts>;
-
-    /// A local image, without asking any registry.
-    fn image_get(&self, reference: &str) -> Option<ImageFacts>;
 
     /// Makes a task's cgroup and answers its path for `cgroup_parent`.
     fn cgroup_create<'a>(

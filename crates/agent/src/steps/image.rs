@@ -1,4 +1,5 @@
-//! The image: from its registry, or the local one where that fails.
+//! The image, as `ECS_IMAGE_PULL_BEHAVIOR` says: by default from its registry,
+//! or the local one where that fails.
 
 use futures_util::future::BoxFuture;
 
@@ -28,21 +29,13 @@ impl Step<ContainerContext, ContainerFacts> for PullImage {
                 return Ok(());
             }
             let services = &cx.task.services;
-            let image = &cx.plan.image;
-            if services.config.prefer_cached_images
-                && let Some(found) = services.runtime.image_get(image)
-            {
-                facts.image = Some(found);
-                return Ok(());
-            }
-            facts.image = match services.runtime.image_pull(image, None).await {
-                Ok(pulled) => Some(pulled),
-                // ECS's default: an old image is better than none.
-                Err(error) => match services.runtime.image_get(image) {
-                    Some(found) => Some(found),
-                    None => return Err(pull_error(&error)),
-                },
-            };
+            let behavior = services.config.pull_behavior;
+            let pulled = services
+                .runtime
+                .image_pull(&cx.plan.image, None, behavior)
+                .await
+                .map_err(|error| pull_error(&error))?;
+            facts.image = Some(pulled);
             Ok(())
         })
     }
