@@ -1,0 +1,314 @@
+//! DescribeVpcs, DescribeSubnets, DescribeSecurityGroups,
+//! DescribeNetworkInterfaces, DescribeAvailabilityZones.
+
+use std::sync::Arc;
+
+use minato_store::{Key, Row, Snapshot};
+use minato_wire::ApiError;
+use minato_wire::ec2::{
+    AvailabilityZone, AvailabilityZoneOptInStatus, AvailabilityZoneState,
+    DescribeAvailabilityZonesRequest, DescribeAvailabilityZonesResult,
+    DescribeNetworkInterfacesRequest, DescribeNetworkInterfacesResult,
+    DescribeSecurityGroupsRequest, DescribeSecurityGroupsResult,
+    DescribeSubnetsRequest, DescribeSubnetsResult, DescribeVpcsRequest,
+    DescribeVpcsResult, Filter,
+};
+
+use super::defaults::{ZONES, ensure, exists, zone_id_stem};
+use super::filter::{Ids, check_dry_run, error, page, passes};
+use super::rows::{EniRow, SecurityGroupRow, SubnetRow, VpcRow};
+use super::shape::{self, describe_eni, describe_group, describe_subnet};
+use crate::context::{Context, Scope};
+
+/// The state with the account's default network in it.
+async fn network(cx: &Context, scope: &Scope) -> Result<Snapshot, ApiError> {
+    let snapshot = cx.snapshot();
+    if exists(&snapshot, &scope.account, &scope.region) {
+        return Ok(snapshot);
+    }
+    let (account, region) = (scope.account.clone(), scope.region.clone());
+    cx.transact(move |tx| {
+        ensure(tx, &account, &region);
+        Ok(())
+    })
+    .await?;
+    Ok(cx.snapshot())
+}
+
+/// The account's rows in the region that are asked for by id and filters.
+fn select<R: Row>(
+    snapshot: &Snapshot,
+    scope: &Scope,
+    ids: &Ids<'_>,
+    filters: Option<&[Filter]>,
+    id_of: impl Fn(&R) -> &str,
+    values_of: impl Fn(&R, &str) -> Option<Vec<String>>,
+) -> Result<Vec<Arc<R>>, ApiError> {
+    let all: Vec<Arc<R>> = snapshot
+        .scan::<R>(&Key::of([&scope.account, &scope.region]))
+        .collect();
+    ids.check(|id| all.iter().any(|row| id_of(row) == id))?;
+    let filters = filters.unwrap_or_default();
+    let mut found = vec![];
+    for row in all {
+        let fits = passes(filters, |name| values_of(&row, name))?;
+        if fits && ids.holds(id_of(&row)) {
+            found.push(row);
+        }
+    }
+    Ok(found)
+}
+
+fn one(text: impl Into<String>) -> Option<Vec<String>> {
+    Some(vec![text.into()])
+}
+
+/// No resource here has tags, so no value of a tag filter fits.
+fn tag_values(name: &str) -> Option<Vec<String>> {
+    let is_tag = name == "tag-key" || name.starts_with("tag:");
+    is_tag.then(Vec::new)
+}
+
+pub(super) async fn describe_vpcs(
+    cx: &Context,
+    scope: &Scope,
+    input: DescribeVpcsRequest,
+) -> Result<DescribeVpcsResult, ApiError> {
+    check_dry_run(input.dry_run)?;
+    let snapshot = network(cx, scope).await?;
+    let ids = Ids {
+        given: input.vpc_ids.as_deref().unwrap_or_default(),
+        prefix: "vpc-",
+        code: "InvalidVpcID",
+        noun: "vpc ID",
+    };
+    let filters = input.filters.as_deref();
+    let values = |row: &VpcRow, name: &str| match name {
+        "cidr" | "cidr-block-association.cidr-block" => {
+            one(row.cidr.to_string())
+        }
+        "cidr-block-association.association-id" => one(&row.association_id),
+        "cidr-block-association.state" => one("associated"),
+        "dhcp-options-id" => one(&row.dhcp_options_id),
+        "is-default" | "isDefault" => one(row.is_default.to_string()),
+        "owner-id" => one(&row.account),
+        "state" => one("available"),
+        "vpc-id" => one(&row.id),
+        name => tag_values(name),
+    };
+    let found = select(&snapshot, scope, &ids, filters, |r| &r.id, values)?;
+    let token = input.next_token.as_deref();
+    let (found, next_token) =
+        page(found, |r| &r.id, &ids, input.max_results, token)?;
+    let vpcs = found.iter().map(|row| shape::describe_vpc(row)).collect();
+    Ok(DescribeVpcsResult { vpcs: Some(vpcs), next_token })
+}
+
+pub(super) async fn describe_subnets(
+    cx: &Context,
+    scope: &Scope,
+    input: DescribeSubnetsRequest,
+) -> Result<DescribeSubnetsResult, ApiError> {
+    check_dry_run(input.dry_run)?;
+    let snapshot = network(cx, scope).await?;
+    let ids = Ids {
+        given: input.subnet_ids.as_deref().unwrap_or_default(),
+        prefix: "subnet-",
+        code: "InvalidSubnetID",
+        noun: "subnet ID",
+    };
+    let filters = input.filters.as_deref();
+    let values = |row: &SubnetRow, name: &str| match name {
+        "availability-zone" | "availabilityZone" => one(&row.zone),
+        "availability-zone-id" | "availabilityZoneId" => one(&row.zone_id),
+        "available-ip-address-count" => {
+            one(shape::free_addresses(&snapshot, row).to_string())
+        }
+        "cidr" | "cidrBlock" | "cidr-block" => one(row.cidr.to_string()),
+        "default-for-az" | "defaultForAz" => {
+            one(row.default_for_zone.to_string())
+        }
+        "map-public-ip-on-launch" => one("true"),
+        "owner-id" => one(&row.account),
+        "state" => one("available"),
+        "subnet-arn" => one(shape::subnet_arn(row)),
+        "subnet-id" => one(&row.id),
+        "vpc-id" => one(&row.vpc_id),
+        name => tag_values(name),
+    };
+    let found = select(&snapshot, scope, &ids, filters, |r| &r.id, values)?;
+    let token = input.next_token.as_deref();
+    let (found, next_token) =
+        page(found, |r| &r.id, &ids, input.max_results, token)?;
+    let subnets =
+        found.iter().map(|row| describe_subnet(&snapshot, row)).collect();
+    Ok(DescribeSubnetsResult { subnets: Some(subnets), next_token })
+}
+
+pub(super) async fn describe_security_groups(
+    cx: &Context,
+    scope: &Scope,
+    input: DescribeSecurityGroupsRequest,
+) -> Result<DescribeSecurityGroupsResult, ApiError> {
+    check_dry_run(input.dry_run)?;
+    let snapshot = network(cx, scope).await?;
+    let ids = Ids {
+        given: input.group_ids.as_deref().unwrap_or_default(),
+        prefix: "sg-",
+        code: "InvalidGroup",
+        noun: "security group",
+    };
+    let filters = input.filters.as_deref();
+    let values = |row: &SecurityGroupRow, name: &str| match name {
+        "description" => one(&row.description),
+        "group-id" => one(&row.id),
+        "group-name" => one(&row.name),
+        "owner-id" => one(&row.account),
+        "vpc-id" => one(&row.vpc_id),
+        "ip-permission.group-id" => one(&row.id),
+        "ip-permission.group-name" => one(&row.name),
+        "ip-permission.protocol" | "egress.ip-permission.protocol" => one("-1"),
+        "egress.ip-permission.cidr" => one("0.0.0.0/0"),
+        name => tag_values(name),
+    };
+    let mut found = select(&snapshot, scope, &ids, filters, |r| &r.id, values)?;
+    for name in input.group_names.iter().flatten() {
+        if !found.iter().any(|group| group.name == *name) {
+            return Err(error(
+                "InvalidGroup.NotFound",
+                format!("The security group '{name}' does not exist"),
+            ));
+        }
+    }
+    if let Some(names) = input.group_names.filter(|names| !names.is_empty()) {
+        found.retain(|group| names.contains(&group.name));
+    }
+    let token = input.next_token.as_deref();
+    let (found, next_token) =
+        page(found, |r| &r.id, &ids, input.max_results, token)?;
+    let groups = found.iter().map(|row| describe_group(row)).collect();
+    Ok(DescribeSecurityGroupsResult {
+        security_groups: Some(groups),
+        next_token,
+    })
+}
+
+pub(super) async fn describe_network_interfaces(
+    cx: &Context,
+    scope: &Scope,
+    input: DescribeNetworkInterfacesRequest,
+) -> Result<DescribeNetworkInterfacesResult, ApiError> {
+    check_dry_run(input.dry_run)?;
+    let snapshot = network(cx, scope).await?;
+    let ids = Ids {
+        given: input.network_interface_ids.as_deref().unwrap_or_default(),
+        prefix: "eni-",
+        code: "InvalidNetworkInterfaceID",
+        noun: "networkInterface ID",
+    };
+    let filters = input.filters.as_deref();
+    let found =
+        select(&snapshot, scope, &ids, filters, |r| &r.id, eni_values)?;
+    let token = input.next_token.as_deref();
+    let (found, next_token) =
+        page(found, |r| &r.id, &ids, input.max_results, token)?;
+    let interfaces =
+        found.iter().map(|row| describe_eni(&snapshot, row)).collect();
+    Ok(DescribeNetworkInterfacesResult {
+        network_interfaces: Some(interfaces),
+        next_token,
+    })
+}
+
+fn eni_values(row: &EniRow, name: &str) -> Option<Vec<String>> {
+    match name {
+        "addresses.primary" => one("true"),
+        "addresses.private-ip-address" | "private-ip-address" => {
+            one(row.private_ip.to_string())
+        }
+        "attachment.attachment-id" => one(shape::attachment_id(row)),
+        "attachment.status" => one("attached"),
+        "attachment.device-index" => one("1"),
+        "availability-zone" => one(&row.zone),
+        "availability-zone-id" => one(&row.zone_id),
+        "description" => one(&row.description),
+        "group-id" => Some(row.security_groups.clone()),
+        "interface-type" => one("interface"),
+        "mac-address" => one(&row.mac),
+        "network-interface-id" => one(&row.id),
+        "owner-id" => one(&row.account),
+        "private-dns-name" => one(row.private_dns_name()),
+        "requester-managed" => one("true"),
+        "source-dest-check" => one("true"),
+        "status" => one("in-use"),
+        "subnet-id" => one(&row.subnet_id),
+        "vpc-id" => one(&row.vpc_id),
+        name => tag_values(name),
+    }
+}
+
+pub(super) async fn describe_availability_zones(
+    _cx: &Context,
+    scope: &Scope,
+    input: DescribeAvailabilityZonesRequest,
+) -> Result<DescribeAvailabilityZonesResult, ApiError> {
+    check_dry_run(input.dry_run)?;
+    let region = &scope.region;
+    let names = input.zone_names.unwrap_or_default();
+    let ids = input.zone_ids.unwrap_or_default();
+    let all: Vec<AvailabilityZone> =
+        (1..).zip(ZONES).map(|(n, letter)| zone(region, n, letter)).collect();
+    for name in &names {
+        if !all.iter().any(|zone| zone.zone_name.as_ref() == Some(name)) {
+            return Err(error(
+                "InvalidParameterValue",
+                format!("Invalid availability zone: [{name}]"),
+            ));
+        }
+    }
+    for id in &ids {
+        if !all.iter().any(|zone| zone.zone_id.as_ref() == Some(id)) {
+            return Err(error(
+                "InvalidParameterValue",
+                format!("Invalid availability zone-id: [{id}]"),
+            ));
+        }
+    }
+    let filters = input.filters.unwrap_or_default();
+    let mut zones = vec![];
+    for zone in all {
+        let name = zone.zone_name.clone().unwrap_or_default();
+        let id = zone.zone_id.clone().unwrap_or_default();
+        let fits = passes(&filters, |filter| match filter {
+            "group-name" | "groupName" => one(format!("{region}-zg-1")),
+            "opt-in-status" => one("opt-in-not-required"),
+            "region-name" | "network-border-group" => one(region),
+            "state" => one("available"),
+            "zone-id" => one(&id),
+            "zone-name" => one(&name),
+            "zone-type" => one("availability-zone"),
+            _ => None,
+        })?;
+        let asked = (names.is_empty() || names.contains(&name))
+            && (ids.is_empty() || ids.contains(&id));
+        if fits && asked {
+            zones.push(zone);
+        }
+    }
+    Ok(DescribeAvailabilityZonesResult { availability_zones: Some(zones) })
+}
+
+fn zone(region: &str, number: u32, letter: char) -> AvailabilityZone {
+    AvailabilityZone {
+        opt_in_status: Some(AvailabilityZoneOptInStatus::OptInNotRequired),
+        messages: Some(vec![]),
+        region_name: Some(region.to_owned()),
+        zone_name: Some(format!("{region}{letter}")),
+        zone_id: Some(format!("{}-az{number}", zone_id_stem(region))),
+        group_name: Some(format!("{region}-zg-1")),
+        network_border_group: Some(region.to_owned()),
+        zone_type: Some("availability-zone".to_owned()),
+        state: Some(AvailabilityZoneState::Available),
+        ..AvailabilityZone::default()
+    }
+}

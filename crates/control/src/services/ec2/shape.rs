@@ -1,0 +1,181 @@
+//! Rows as EC2 describes them.
+
+use minato_store::{Key, Snapshot};
+use minato_wire::ec2::{
+    AttachmentStatus, GroupIdentifier, HostnameType, IpPermission, IpRange,
+    NetworkInterface, NetworkInterfaceAttachment,
+    NetworkInterfacePrivateIpAddress, NetworkInterfaceStatus,
+    NetworkInterfaceType, PrivateDnsNameOptionsOnLaunch, SecurityGroup, Subnet,
+    SubnetState, Tenancy, UserIdGroupPair, Vpc, VpcCidrBlockAssociation,
+    VpcCidrBlockState, VpcCidrBlockStateCode, VpcState,
+};
+
+use super::eni::usable;
+use super::rows::{EniRow, SecurityGroupRow, SubnetRow, VpcRow};
+use crate::services::partition_of;
+
+pub(super) fn describe_vpc(row: &VpcRow) -> Vpc {
+    Vpc {
+        vpc_id: Some(row.id.clone()),
+        owner_id: Some(row.account.clone()),
+        cidr_block: Some(row.cidr.to_string()),
+        cidr_block_association_set: Some(vec![VpcCidrBlockAssociation {
+            association_id: Some(row.association_id.clone()),
+            cidr_block: Some(row.cidr.to_string()),
+            cidr_block_state: Some(VpcCidrBlockState {
+                state: Some(VpcCidrBlockStateCode::Associated),
+                status_message: None,
+            }),
+        }]),
+        dhcp_options_id: Some(row.dhcp_options_id.clone()),
+        instance_tenancy: Some(Tenancy::Default),
+        is_default: Some(row.is_default),
+        state: Some(VpcState::Available),
+        ..Vpc::default()
+    }
+}
+
+/// Addresses of a subnet that no interface has.
+pub(super) fn free_addresses(snapshot: &Snapshot, row: &SubnetRow) -> u32 {
+    let key = Key::of([&row.account, &row.region, &row.id]);
+    let used = snapshot.by_index::<EniRow>(EniRow::BY_SUBNET, &key).count();
+    let used = u32::try_from(used).unwrap_or(u32::MAX);
+    usable(row.cidr).saturating_sub(used)
+}
+
+pub(super) fn subnet_arn(row: &SubnetRow) -> String {
+    let SubnetRow { account, region, id, .. } = row;
+    let partition = partition_of(region);
+    format!("arn:{partition}:ec2:{region}:{account}:subnet/{id}")
+}
+
+pub(super) fn describe_subnet(snapshot: &Snapshot, row: &SubnetRow) -> Subnet {
+    let free = free_addresses(snapshot, row);
+    Subnet {
+        subnet_id: Some(row.id.clone()),
+        subnet_arn: Some(subnet_arn(row)),
+        vpc_id: Some(row.vpc_id.clone()),
+        owner_id: Some(row.account.clone()),
+        cidr_block: Some(row.cidr.to_string()),
+        availability_zone: Some(row.zone.clone()),
+        availability_zone_id: Some(row.zone_id.clone()),
+        available_ip_address_count: i32::try_from(free).ok(),
+        default_for_az: Some(row.default_for_zone),
+        // What AWS's default subnets say. Addresses here are reachable from
+        // the host as they are, so there is no second, public one.
+        map_public_ip_on_launch: Some(true),
+        map_customer_owned_ip_on_launch: Some(false),
+        assign_ipv6_address_on_creation: Some(false),
+        ipv6_native: Some(false),
+        enable_dns64: Some(false),
+        private_dns_name_options_on_launch: Some(
+            PrivateDnsNameOptionsOnLaunch {
+                hostname_type: Some(HostnameType::IpName),
+                enable_resource_name_dns_a_record: Some(false),
+                enable_resource_name_dns_aaaa_record: Some(false),
+            },
+        ),
+        state: Some(SubnetState::Available),
+        ..Subnet::default()
+    }
+}
+
+pub(super) fn describe_group(row: &SecurityGroupRow) -> SecurityGroup {
+    let SecurityGroupRow { account, region, id, .. } = row;
+    let partition = partition_of(region);
+    let all_traffic =
+        || IpPermission { ip_protocol: Some("-1".to_owned()), ..empty() };
+    SecurityGroup {
+        group_id: Some(id.clone()),
+        group_name: Some(row.name.clone()),
+        description: Some(row.description.clone()),
+        owner_id: Some(account.clone()),
+        vpc_id: Some(row.vpc_id.clone()),
+        security_group_arn: Some(format!(
+            "arn:{partition}:ec2:{region}:{account}:security-group/{id}"
+        )),
+        ip_permissions: Some(vec![IpPermission {
+            user_id_group_pairs: Some(vec![UserIdGroupPair {
+                group_id: Some(id.clone()),
+                user_id: Some(account.clone()),
+                ..UserIdGroupPair::default()
+            }]),
+            ..all_traffic()
+        }]),
+        ip_permissions_egress: Some(vec![IpPermission {
+            ip_ranges: Some(vec![IpRange {
+                cidr_ip: Some("0.0.0.0/0".to_owned()),
+                description: None,
+            }]),
+            ..all_traffic()
+        }]),
+        ..SecurityGroup::default()
+    }
+}
+
+/// A rule's lists as EC2 sends them: empty, not absent.
+fn empty() -> IpPermission {
+    IpPermission {
+        user_id_group_pairs: Some(vec![]),
+        ip_ranges: Some(vec![]),
+        ipv6_ranges: Some(vec![]),
+        prefix_list_ids: Some(vec![]),
+        ..IpPermission::default()
+    }
+}
+
+/// The id of an interface's attachment, made from its own.
+pub(super) fn attachment_id(row: &EniRow) -> String {
+    row.id.replacen("eni-", "eni-attach-", 1)
+}
+
+pub(super) fn describe_eni(
+    snapshot: &Snapshot,
+    row: &EniRow,
+) -> NetworkInterface {
+    let groups = row.security_groups.iter().map(|id| {
+        let key = Key::of([&row.account, &row.region, id]);
+        let group = snapshot.get::<SecurityGroupRow>(&key);
+        GroupIdentifier {
+            group_id: Some(id.clone()),
+            group_name: group.map(|group| group.name.clone()),
+        }
+    });
+    let address = row.private_ip.to_string();
+    NetworkInterface {
+        network_interface_id: Some(row.id.clone()),
+        attachment: Some(NetworkInterfaceAttachment {
+            attachment_id: Some(attachment_id(row)),
+            attach_time: Some(row.created_at),
+            delete_on_termination: Some(false),
+            device_index: Some(1),
+            network_card_index: Some(0),
+            instance_owner_id: Some(row.account.clone()),
+            status: Some(AttachmentStatus::Attached),
+            ..NetworkInterfaceAttachment::default()
+        }),
+        availability_zone: Some(row.zone.clone()),
+        availability_zone_id: Some(row.zone_id.clone()),
+        description: Some(row.description.clone()),
+        groups: Some(groups.collect()),
+        interface_type: Some(NetworkInterfaceType::Interface),
+        ipv6_addresses: Some(vec![]),
+        mac_address: Some(row.mac.clone()),
+        owner_id: Some(row.account.clone()),
+        private_dns_name: Some(row.private_dns_name()),
+        private_ip_address: Some(address.clone()),
+        private_ip_addresses: Some(vec![NetworkInterfacePrivateIpAddress {
+            primary: Some(true),
+            private_dns_name: Some(row.private_dns_name()),
+            private_ip_address: Some(address),
+            association: None,
+        }]),
+        requester_managed: Some(true),
+        source_dest_check: Some(true),
+        status: Some(NetworkInterfaceStatus::InUse),
+        subnet_id: Some(row.subnet_id.clone()),
+        tag_set: Some(vec![]),
+        vpc_id: Some(row.vpc_id.clone()),
+        ..NetworkInterface::default()
+    }
+}
