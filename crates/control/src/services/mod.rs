@@ -4,10 +4,11 @@
 //! its verdict, or with the reason why it is refused.
 
 mod common;
-#[allow(dead_code, reason = "RunTask and the handlers are about to land")]
 pub(crate) mod ec2;
 pub(crate) mod ecs;
+pub(crate) mod iam;
 pub(crate) mod logs;
+pub(crate) mod sts;
 
 use minato_store::Tables;
 use minato_wire::ApiError;
@@ -67,7 +68,10 @@ pub(crate) async fn dispatch(
     let name = call.operation.name;
     match call.service.name {
         "ecs" => ecs::dispatch(cx, &scope, name, call.input).await,
+        "ec2" => ec2::dispatch(cx, &scope, name, call.input).await,
+        "iam" => iam::dispatch(cx, &scope, name, call.input).await,
         "logs" => logs::dispatch(cx, &scope, name, call.input).await,
+        "sts" => sts::dispatch(cx, &scope, name, call.input).await,
         other => Err(ApiError::new(
             "UnknownOperationException",
             400,
@@ -87,6 +91,21 @@ pub(crate) fn coverage() -> Vec<ServiceCoverage> {
         ServiceCoverage {
             service: &minato_wire::logs::SERVICE,
             verdicts: logs::COVERAGE,
+            others: None,
+        },
+        ServiceCoverage {
+            service: &minato_wire::ec2::SERVICE,
+            verdicts: ec2::COVERAGE,
+            others: Some(ec2::OTHERS),
+        },
+        ServiceCoverage {
+            service: &minato_wire::iam::SERVICE,
+            verdicts: iam::COVERAGE,
+            others: Some(iam::OTHERS),
+        },
+        ServiceCoverage {
+            service: &minato_wire::sts::SERVICE,
+            verdicts: sts::COVERAGE,
             others: None,
         },
     ]
@@ -126,7 +145,7 @@ pub(crate) fn reason(coverage: &[(&str, Support)], operation: &str) -> String {
 
 /// Adds the tables of the services that keep rows of their own.
 pub(crate) fn tables(tables: Tables) -> Tables {
-    logs::tables(ec2::tables(tables))
+    sts::tables(iam::tables(logs::tables(ec2::tables(tables))))
 }
 
 /// The credential of an access key id, whoever issued it.
@@ -139,4 +158,5 @@ pub(crate) fn credential(
         .iter()
         .find(|known| known.caller.access_key_id == access_key_id)
         .cloned()
+        .or_else(|| sts::credential(cx, access_key_id))
 }

@@ -44,9 +44,8 @@ fn select<R: Row>(
     id_of: impl Fn(&R) -> &str,
     values_of: impl Fn(&R, &str) -> Option<Vec<String>>,
 ) -> Result<Vec<Arc<R>>, ApiError> {
-    let all: Vec<Arc<R>> = snapshot
-        .scan::<R>(&Key::of([&scope.account, &scope.region]))
-        .collect();
+    let all: Vec<Arc<R>> =
+        snapshot.scan::<R>(&Key::of([&scope.account, &scope.region])).collect();
     ids.check(|id| all.iter().any(|row| id_of(row) == id))?;
     let filters = filters.unwrap_or_default();
     let mut found = vec![];
@@ -207,8 +206,7 @@ pub(super) async fn describe_network_interfaces(
         noun: "networkInterface ID",
     };
     let filters = input.filters.as_deref();
-    let found =
-        select(&snapshot, scope, &ids, filters, |r| &r.id, eni_values)?;
+    let found = select(&snapshot, scope, &ids, filters, |r| &r.id, eni_values)?;
     let token = input.next_token.as_deref();
     let (found, next_token) =
         page(found, |r| &r.id, &ids, input.max_results, token)?;

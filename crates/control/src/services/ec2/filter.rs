@@ -192,12 +192,11 @@ pub(super) fn page<T>(
             "The provided pagination token is invalid",
         )
     };
-    let after = token
-        .map(|token| open_token(token).ok_or_else(invalid))
-        .transpose()?;
-    let mut rest = items
-        .into_iter()
-        .filter(|item| after.as_deref().is_none_or(|after| id_of(item) > after));
+    let after =
+        token.map(|token| open_token(token).ok_or_else(invalid)).transpose()?;
+    let mut rest = items.into_iter().filter(|item| {
+        after.as_deref().is_none_or(|after| id_of(item) > after)
+    });
     let page: Vec<T> = rest.by_ref().take(size).collect();
     let next = match (page.last(), rest.next()) {
         (Some(last), Some(_)) => Some(seal_token(id_of(last))),

@@ -111,11 +111,7 @@ async fn what_does_not_exist_is_named() {
         ("DescribeVpcs", filter("no-such", "x"), "InvalidParameterValue"),
         ("DescribeVpcs", json!({"DryRun": true}), "DryRunOperation"),
         ("DescribeVpcs", json!({"MaxResults": 1}), "InvalidParameterValue"),
-        (
-            "DescribeVpcs",
-            json!({"NextToken": "zz"}),
-            "InvalidPaginationToken",
-        ),
+        ("DescribeVpcs", json!({"NextToken": "zz"}), "InvalidPaginationToken"),
         (
             "DescribeAvailabilityZones",
             json!({"ZoneNames": ["mars-1a"]}),

@@ -328,7 +328,10 @@ mod tests {
             .unwrap();
         assert_eq!(again.container_instance_arn, arn);
         assert_eq!(again.version, Some(2));
-        assert_eq!(cx.snapshot().scan::<Host>(&minato_store::Key::root()).count(), 1);
+        assert_eq!(
+            cx.snapshot().scan::<Host>(&minato_store::Key::root()).count(),
+            1
+        );
     }
 
     #[tokio::test]

@@ -73,9 +73,9 @@ pub(super) async fn list_attached_role_policies(
         .iter()
         .filter(|arn| {
             let resource = arn.splitn(6, ':').nth(5).unwrap_or_default();
-            resource.strip_prefix("policy").is_some_and(|path| {
-                path.starts_with(&prefix)
-            })
+            resource
+                .strip_prefix("policy")
+                .is_some_and(|path| path.starts_with(&prefix))
         })
         .collect();
     arns.sort();

@@ -46,8 +46,7 @@ pub(super) async fn change_role<T: Send + 'static>(
     cx.transact(move |tx| {
         let key = RoleRow::key_of(&account, &name);
         let row = tx.get::<RoleRow>(&key);
-        let mut row =
-            RoleRow::clone(&*row.ok_or_else(|| no_such_role(&name))?);
+        let mut row = RoleRow::clone(&*row.ok_or_else(|| no_such_role(&name))?);
         let done = change(tx, &mut row)?;
         tx.put(row);
         Ok(done)
@@ -64,8 +63,8 @@ pub(super) fn unique_id(prefix: &str, number: u128) -> String {
 /// The lowest bits of a number in the alphabet of AWS's ids.
 pub(crate) fn base32(number: u128, length: usize) -> String {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    // The fixed bits of a UUID lie in its middle; rotate them to the top.
-    let mut rest = number.rotate_right(80);
+    // The lowest 62 bits of a version 4 UUID are all random.
+    let mut rest = number;
     (0..length)
         .map(|_| {
             let digit = usize::try_from(rest & 31).unwrap_or_default();
@@ -87,9 +86,7 @@ pub(super) fn check_document(document: &str) -> Result<(), ApiError> {
         None => {}
         Some(Value::String(v)) if v == "2012-10-17" || v == "2008-10-17" => {}
         Some(_) => {
-            return malformed(
-                "The policy must contain a valid version string",
-            );
+            return malformed("The policy must contain a valid version string");
         }
     }
     let statements = match policy.get("Statement") {
@@ -179,8 +176,7 @@ pub(super) fn page<T>(
     const PAGE: usize = 100;
     let size = max_items.and_then(|size| usize::try_from(size).ok());
     let size = size.unwrap_or(PAGE).max(1);
-    let invalid =
-        || ApiError::new("ValidationError", 400, "Invalid Marker.");
+    let invalid = || ApiError::new("ValidationError", 400, "Invalid Marker.");
     let after = marker
         .map(|marker| open_token(marker).ok_or_else(invalid))
         .transpose()?;

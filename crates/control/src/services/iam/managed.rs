@@ -35,7 +35,9 @@ pub(super) fn parse(arn: &str) -> Option<(&str, &str)> {
     let resource = parts.next()?.strip_prefix("policy")?;
     let (path, name) = resource.split_at(resource.rfind('/')? + 1);
     let is_name = !name.is_empty()
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || "+=,.@-_".contains(c));
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+=,.@-_".contains(c));
     (is_aws && is_name && path.starts_with('/')).then_some((path, name))
 }
 

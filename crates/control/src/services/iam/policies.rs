@@ -10,7 +10,9 @@ use minato_wire::iam::{
 };
 use minato_wire::{ApiError, Timestamp};
 
-use super::common::{Tags, add_tags, check_document, page, tag_list, unique_id};
+use super::common::{
+    Tags, add_tags, check_document, page, tag_list, unique_id,
+};
 use super::managed;
 use super::rows::{PolicyRow, PolicyVersion, RoleRow};
 use crate::context::{Context, Scope};
@@ -212,8 +214,7 @@ pub(super) async fn delete_policy(
             .and_then(|key| tx.get::<PolicyRow>(&key))
             .filter(|row| row.arn() == arn)
             .ok_or_else(|| no_such_policy(&arn))?;
-        let mut roles = tx.scan::<RoleRow>(&Key::of([&account]));
-        let in_use = roles.any(|role| {
+        let in_use = tx.scan::<RoleRow>(&Key::of([&account])).any(|role| {
             role.attached.contains(&arn) || role.boundary.as_ref() == Some(&arn)
         });
         if in_use {

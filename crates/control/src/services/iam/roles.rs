@@ -74,12 +74,13 @@ pub(super) async fn create_role(
 
 /// A role as the API shows it; lists leave out what `whole` adds.
 fn describe(row: &RoleRow, whole: bool) -> Role {
-    let boundary = row.boundary.clone().map(|arn| AttachedPermissionsBoundary {
-        permissions_boundary_type: Some(
-            PermissionsBoundaryAttachmentType::PermissionsBoundaryPolicy,
-        ),
-        permissions_boundary_arn: Some(arn),
-    });
+    let boundary =
+        row.boundary.clone().map(|arn| AttachedPermissionsBoundary {
+            permissions_boundary_type: Some(
+                PermissionsBoundaryAttachmentType::PermissionsBoundaryPolicy,
+            ),
+            permissions_boundary_arn: Some(arn),
+        });
     let tags = tag_list(&row.tags);
     Role {
         path: Some(row.path.clone()),
@@ -138,9 +139,8 @@ pub(super) async fn delete_role(
         let Some(row) = tx.get::<RoleRow>(&key) else {
             return Err(no_such_role(&name));
         };
-        let conflict = |text: &str| {
-            Err(error::delete_conflict_exception(text.to_owned()))
-        };
+        let conflict =
+            |text: &str| Err(error::delete_conflict_exception(text.to_owned()));
         if !row.attached.is_empty() {
             return conflict(
                 "Cannot delete entity, must detach all policies first.",

@@ -70,13 +70,13 @@ async fn a_role_from_creation_to_deletion() {
     assert_eq!(code(&bed, "GetRolePolicy", inline).await.1, 404);
     let update = json!({"RoleName": "exec", "Description": "d"});
     ok(&bed, "UpdateRole", update).await;
-    let tags = json!({"RoleName": "exec", "Tags": [{"Key": "k", "Value": "v"}]});
+    let tags =
+        json!({"RoleName": "exec", "Tags": [{"Key": "k", "Value": "v"}]});
     ok(&bed, "TagRole", tags).await;
     let got = ok(&bed, "GetRole", name.clone()).await;
     assert_eq!(got["Role"]["Description"], "d");
     assert_eq!(got["Role"]["Tags"], json!([{"Key": "k", "Value": "v"}]));
-    let profiles =
-        ok(&bed, "ListInstanceProfilesForRole", name.clone()).await;
+    let profiles = ok(&bed, "ListInstanceProfilesForRole", name.clone()).await;
     assert_eq!(profiles["InstanceProfiles"], json!([]));
     ok(&bed, "DeleteRole", name.clone()).await;
     let gone = call(&bed, "GetRole", name).await.unwrap_err();
@@ -144,8 +144,7 @@ async fn a_policy_and_its_versions() {
     ok(&bed, "CreateRole", role("r")).await;
     let attach = json!({"RoleName": "r", "PolicyArn": arn});
     ok(&bed, "AttachRolePolicy", attach.clone()).await;
-    let listed =
-        json!({"Scope": "Local", "OnlyAttached": true});
+    let listed = json!({"Scope": "Local", "OnlyAttached": true});
     let listed = ok(&bed, "ListPolicies", listed).await;
     assert_eq!(listed["Policies"][0]["AttachmentCount"], 1);
     assert_eq!(

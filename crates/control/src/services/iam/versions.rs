@@ -167,9 +167,8 @@ pub(super) async fn list_policy_versions(
     Ok(ListPolicyVersionsResponse {
         versions: Some(page.map(|v| describe(&row, v, false)).collect()),
         is_truncated: Some(more),
-        marker: more.then(|| {
-            crate::services::seal_token(&(skip + size).to_string())
-        }),
+        marker: more
+            .then(|| crate::services::seal_token(&(skip + size).to_string())),
     })
 }
 
