@@ -139,7 +139,9 @@ pub(crate) fn reason(coverage: &[(&str, Support)], operation: &str) -> String {
         Some((name, Support::Refused(why))) => {
             format!("Minato does not serve {name}: {why}.")
         }
-        _ => format!("Minato does not know {operation}."),
+        Some((_, Support::Full | Support::Partial(_))) | None => {
+            format!("Minato does not know {operation}.")
+        }
     }
 }
 

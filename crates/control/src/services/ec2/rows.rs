@@ -25,11 +25,6 @@ impl Cidr {
     pub(crate) fn at(self, offset: u32) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.base).wrapping_add(offset))
     }
-
-    /// Whether an address lies in the block.
-    pub(crate) fn holds(self, address: Ipv4Addr) -> bool {
-        u32::from(address).wrapping_sub(u32::from(self.base)) < self.size()
-    }
 }
 
 impl std::fmt::Display for Cidr {

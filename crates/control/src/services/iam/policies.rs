@@ -24,7 +24,7 @@ const EPOCH: Timestamp = Timestamp::from_millis(1_423_094_400_000);
 /// The account's policy that an ARN names.
 pub(super) fn key_of_arn(account: &str, arn: &str) -> Option<Key> {
     let name = arn.rsplit('/').next()?;
-    let is_ours = arn.splitn(6, ':').nth(4) == Some(account);
+    let is_ours = arn.split(':').nth(4) == Some(account);
     is_ours.then(|| PolicyRow::key_of(account, name))
 }
 
