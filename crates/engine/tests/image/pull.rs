@@ -306,7 +306,7 @@ async fn a_silent_registry_is_given_up() {
     timeouts.document = Duration::from_millis(300);
     timeouts.inactivity = Duration::from_millis(300);
     let store = TestStore::with(config);
-    registry.fault("manifests", 3, Fault::Silence);
+    registry.fault("manifests", 1, Fault::Silence);
     let error = pull(&store, &at(&registry, "app")).await.unwrap_err();
     assert!(error.contains("did not answer within 0.3 seconds"), "{error}");
     registry.fault(&blob_path(&big.0), 99, Fault::Stall(0));

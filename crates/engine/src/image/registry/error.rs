@@ -216,7 +216,7 @@ pub(super) async fn of_response(
         (StatusCode::NOT_FOUND, "NAME_UNKNOWN") => {
             RegistryError::RepositoryNotFound { name, detail }
         }
-        (StatusCode::NOT_FOUND, _) => {
+        (StatusCode::NOT_FOUND, code) if code != "BLOB_UNKNOWN" => {
             let reference = repository.reference.familiar();
             RegistryError::ManifestNotFound { reference, detail }
         }

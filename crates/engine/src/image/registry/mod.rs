@@ -69,7 +69,8 @@ impl Default for RegistryConfig {
 /// How long to wait for a registry.
 #[derive(Debug, Clone)]
 pub struct RegistryTimeouts {
-    /// For a whole manifest, config or token. ECS gives a manifest a minute.
+    /// For a whole manifest or config, repetitions included. ECS gives a
+    /// manifest a minute.
     pub document: Duration,
     /// Between two pieces of a layer; ECS' agent waits a minute too.
     pub inactivity: Duration,
@@ -182,7 +183,11 @@ impl RegistryClient {
         let url = repository.endpoint.url(&format!("manifests/{key}"));
         let mut request = manifest_request(url);
         request.method = Method::HEAD;
-        let response = self.ask(repository, &request).await.ok()?;
+        // Only a short cut: whoever is slow here is asked for all of it.
+        let patience = self.config.timeouts.document / 4;
+        let asked = self.ask(repository, &request);
+        let response =
+            tokio::time::timeout(patience, asked).await.ok()?.ok()?;
         content_digest(&response)
     }
 
@@ -228,7 +233,20 @@ impl RegistryClient {
         request: &Request,
         limit: u64,
     ) -> Result<(Bytes, Option<Digest>), RegistryError> {
-        let timeouts = &self.config.timeouts;
+        let timeout = self.config.timeouts.document;
+        let repeated = self.document_repeated(repository, request, limit);
+        let host = repository.endpoint.host();
+        tokio::time::timeout(timeout, repeated)
+            .await
+            .unwrap_or_else(|_| Err(RegistryError::timed_out(host, timeout)))
+    }
+
+    async fn document_repeated(
+        &self,
+        repository: &Repository<'_>,
+        request: &Request,
+        limit: u64,
+    ) -> Result<(Bytes, Option<Digest>), RegistryError> {
         let host = repository.endpoint.host();
         let mut attempt = 1;
         loop {
@@ -238,14 +256,12 @@ impl RegistryClient {
                 let bytes = http::read_body(response, limit, host).await?;
                 Ok((bytes, digest))
             };
-            let limited = tokio::time::timeout(timeouts.document, once).await;
-            let timed_out =
-                || RegistryError::timed_out(host, timeouts.document);
-            let error = match limited.unwrap_or_else(|_| Err(timed_out())) {
+            let error: RegistryError = match once.await {
                 Ok(document) => return Ok(document),
                 Err(error) => error,
             };
-            if !error.is_passing() || attempt >= timeouts.attempts {
+            let attempts = self.config.timeouts.attempts;
+            if !error.is_passing() || attempt >= attempts {
                 return Err(error);
             }
             self.back_off(attempt, &error).await;
