@@ -1,10 +1,14 @@
 //! Amazon ECS.
 
 mod account_settings;
+mod attributes;
+mod capacity_providers;
 mod clusters;
+mod container_instances;
 pub(crate) mod lookup;
 mod page;
 mod register;
+mod tags;
 mod task_definitions;
 pub(crate) mod tasks;
 mod view;
@@ -26,6 +30,17 @@ const EXPRESS: &str = "Express services need load balancers";
 
 operations! {
     served {
+        "DeleteAttributes", Support::Full => attributes::delete_attributes;
+        "DeregisterContainerInstance", Support::Full => container_instances::deregister_container_instance;
+        "DescribeCapacityProviders", Support::Partial("FARGATE and FARGATE_SPOT only") => capacity_providers::describe_capacity_providers;
+        "DescribeContainerInstances", Support::Partial("no CONTAINER_INSTANCE_HEALTH") => container_instances::describe_container_instances;
+        "ListAttributes", Support::Full => attributes::list_attributes;
+        "ListContainerInstances", Support::Full => container_instances::list_container_instances;
+        "ListTagsForResource", Support::Full => tags::list_tags_for_resource;
+        "PutAttributes", Support::Full => attributes::put_attributes;
+        "TagResource", Support::Full => tags::tag_resource;
+        "UntagResource", Support::Full => tags::untag_resource;
+        "UpdateContainerInstancesState", Support::Full => container_instances::update_container_instances_state;
         "CreateCluster", Support::Partial("no Cloud Map namespaces, no Auto Scaling group providers") => clusters::create_cluster;
         "DeleteAccountSetting", Support::Full => account_settings::delete_account_setting;
         "DeleteCluster", Support::Full => clusters::delete_cluster;
