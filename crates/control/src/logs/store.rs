@@ -45,7 +45,7 @@ struct Inner {
     commands: Mutex<Option<mpsc::Sender<Command>>>,
     sealings: Mutex<Option<mpsc::Sender<Sealing>>>,
     budget: Arc<Semaphore>,
-    readers: Semaphore,
+    readers: Arc<Semaphore>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -127,7 +127,7 @@ impl LogStore {
                 commands: Mutex::new(Some(commands)),
                 sealings: Mutex::new(Some(sealings)),
                 budget: Arc::new(Semaphore::new(QUEUED_BYTES as usize)),
-                readers: Semaphore::new(READERS),
+                readers: Arc::new(Semaphore::new(READERS)),
                 threads: Mutex::new(threads),
             }),
         })
@@ -289,10 +289,12 @@ impl LogStore {
         group: GroupId,
         read: impl FnOnce(&Group) -> Result<T, LogFileError> + Send + 'static,
     ) -> Result<T, ReadLogsError> {
-        let permit = self.inner.readers.acquire().await;
-        let _permit = permit.map_err(|_| ReadLogsError::Closed)?;
+        let permit = Arc::clone(&self.inner.readers).acquire_owned().await;
+        let permit = permit.map_err(|_| ReadLogsError::Closed)?;
         let groups = Arc::clone(&self.inner.groups);
         let done = tokio::task::spawn_blocking(move || {
+            // Held by the reader, not by the caller, who may go away.
+            let _permit = permit;
             let group = groups.get(group)?;
             read(&group)
         });

@@ -114,9 +114,10 @@ pub(crate) fn coverage() -> Vec<ServiceCoverage> {
 /// The typed form of a checked input.
 pub(crate) fn typed<T: DeserializeOwned>(input: Value) -> Result<T, ApiError> {
     // The gateway sends an empty input as null or {}.
-    let input = match input {
-        Value::Null => Value::Object(serde_json::Map::new()),
-        input => input,
+    let input = if input.is_null() {
+        Value::Object(serde_json::Map::new())
+    } else {
+        input
     };
     serde_json::from_value(input).map_err(|error| {
         ApiError::new("SerializationException", 400, "The input is malformed.")
