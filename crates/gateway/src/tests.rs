@@ -2,6 +2,7 @@
 
 mod hostile;
 mod requests;
+mod stock_client;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -121,8 +122,11 @@ struct Running {
 
 impl Running {
     async fn start(limits: Limits) -> Running {
+        Running::over(gateway(Trust::Signatures), limits).await
+    }
+
+    async fn over(gateway: Gateway<Echo>, limits: Limits) -> Running {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let gateway = gateway(Trust::Signatures);
         let server = Server::bind(any, gateway, limits).await.unwrap();
         let address = server.local_addr();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
