@@ -95,7 +95,14 @@ pub(super) struct Flights {
     slots: Semaphore,
 }
 
-type FlightKey = (ImageReference, Option<RegistryAuth>);
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct FlightKey {
+    reference: ImageReference,
+    auth: Option<RegistryAuth>,
+    /// The image is here already and would do.
+    has_fallback: bool,
+}
+
 type WeakFlight =
     (WeakShared<BoxFuture<'static, PullResult>>, watch::Receiver<PullProgress>);
 
@@ -142,7 +149,11 @@ impl ImageStore {
         if let Some(image) = sufficient {
             return Ok(image);
         }
-        let (pulled, states) = self.join_flight(reference, auth);
+        let has_fallback =
+            behavior == PullBehavior::Default && cached().is_some();
+        let key =
+            FlightKey { reference: reference.clone(), auth, has_fallback };
+        let (pulled, states) = self.join_flight(key);
         let result = follow(pulled, states, progress).await;
         match (result, behavior) {
             (Err(error), PullBehavior::Default) => match cached() {
@@ -156,13 +167,8 @@ impl ImageStore {
         }
     }
 
-    fn join_flight(
-        &self,
-        reference: &ImageReference,
-        auth: Option<RegistryAuth>,
-    ) -> Flight {
+    fn join_flight(&self, key: FlightKey) -> Flight {
         let mut images = self.inner.flights.images.lock();
-        let key = (reference.clone(), auth);
         if let Some((flight, states)) = images.get(&key)
             && let Some(flight) = flight.upgrade()
             && flight.peek().is_none()
@@ -172,10 +178,10 @@ impl ImageStore {
         images.retain(|_, (flight, _)| flight.upgrade().is_some());
         let (sender, states) = watch::channel(PullProgress::default());
         let inner = Arc::clone(&self.inner);
-        let (reference, auth) = key.clone();
+        let asked = key.clone();
         let flight = async move {
             let progress = Progress::new(Some(sender));
-            inner.fetch(&reference, auth.as_ref(), &progress).await
+            inner.fetch(&asked, &progress).await
         };
         let flight = flight.boxed().shared();
         if let Some(weak) = flight.downgrade() {
@@ -218,12 +224,11 @@ struct Resolved<'a> {
 impl Inner {
     async fn fetch(
         self: Arc<Inner>,
-        reference: &ImageReference,
-        auth: Option<&RegistryAuth>,
+        asked: &FlightKey,
         progress: &Progress,
     ) -> PullResult {
         let hold = self.hold().await?;
-        let resolved = match self.resolve(reference, auth).await? {
+        let resolved = match self.resolve(asked).await? {
             Found::Unchanged(image) => {
                 progress.done();
                 return Ok(*image);
@@ -246,7 +251,7 @@ impl Inner {
             diff_ids: config.rootfs.diff_ids.clone(),
             origin: ImageOrigin::Pulled,
         };
-        let image = self.clone().finish(reference.clone(), parts).await?;
+        let image = self.clone().finish(asked.reference.clone(), parts).await?;
         drop(hold);
         progress.done();
         Ok(image)
@@ -307,13 +312,18 @@ impl Inner {
     /// Finds the manifest at the first endpoint that has it.
     async fn resolve<'a>(
         &self,
-        reference: &'a ImageReference,
-        auth: Option<&'a RegistryAuth>,
+        asked: &'a FlightKey,
     ) -> Result<Found<'a>, PullImageError> {
+        let FlightKey { reference, auth, has_fallback } = asked;
         let endpoints = self.client.endpoints(reference).await;
         let mut sources: Vec<Repository<'a>> = endpoints
             .into_iter()
-            .map(|endpoint| Repository { reference, auth, endpoint })
+            .map(|endpoint| Repository {
+                reference,
+                auth: auth.as_ref(),
+                endpoint,
+                has_fallback: *has_fallback,
+            })
             .collect();
         let cached = self.cached(reference);
         let mut answer: Option<PullImageError> = None;

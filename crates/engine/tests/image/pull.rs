@@ -532,3 +532,28 @@ async fn errors_are_shared_by_all_that_wait() {
     }
     assert_eq!(registry.count("GET /v2/none/manifests"), 1);
 }
+
+#[tokio::test]
+async fn a_host_without_network_does_not_wait_for_what_it_has() {
+    let registry = Registry::start().await;
+    let name = at(&registry, "app");
+    // A registry that accepts and then says nothing is the slowest kind.
+    registry.fault("manifests", 99, Fault::Silence);
+    let mut config = quick();
+    config.registries.timeouts.document = Duration::from_millis(300);
+    let store = TestStore::with(config);
+    let path = store.dir.path().join("a.tar");
+    std::fs::write(&path, archive(&name, &[layer(&[("f", b"loaded")])]))
+        .unwrap();
+    store.images.load(&path, None, None).await.unwrap();
+    for _ in 0..5 {
+        let image = pull(&store, &name).await.unwrap();
+        assert_eq!(read(&image, "f").as_deref(), Some("loaded"));
+    }
+    assert_eq!(registry.count("manifests"), 1, "asked once, then left alone");
+    // Without a fallback it is asked all the same.
+    let options =
+        PullOptions { behavior: PullBehavior::Always, ..Default::default() };
+    assert!(pull_with(&store, &name, options).await.is_err());
+    assert_eq!(registry.count("manifests"), 2);
+}

@@ -14,10 +14,16 @@ mod error;
 mod http;
 mod token;
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode, header};
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 pub use endpoint::ParseMirrorError;
 pub use error::RegistryError;
@@ -38,6 +44,13 @@ use token::Tokens;
 
 /// An answer that is no manifest, config or layer: errors and tokens.
 const SMALL_BYTES_MAX: u64 = 1 << 20;
+
+/// How long a registry may take to say whether an image that is here is still
+/// the newest.
+const FALLBACK_PATIENCE: Duration = Duration::from_secs(10);
+/// A registry that could not be reached is not asked that for so long: a host
+/// without a network must not make every task wait.
+const UNREACHABLE_FOR: Duration = Duration::from_secs(60);
 
 /// Where images come from and how long to wait for them.
 #[derive(Debug, Clone)]
@@ -136,6 +149,7 @@ pub(super) struct RegistryClient {
     tokens: Tokens,
     mirrors: BTreeMap<String, Vec<Mirror>>,
     config: RegistryConfig,
+    unreachable: Mutex<HashMap<String, Instant>>,
 }
 
 /// One image's repository, with the credentials for it.
@@ -143,6 +157,8 @@ pub(super) struct Repository<'a> {
     pub(super) reference: &'a ImageReference,
     pub(super) auth: Option<&'a RegistryAuth>,
     pub(super) endpoint: Endpoint,
+    /// The image is here already and would do: not worth much waiting.
+    pub(super) has_fallback: bool,
 }
 
 impl RegistryClient {
@@ -156,7 +172,13 @@ impl RegistryClient {
             mirrors.insert(registry.clone(), parsed?);
         }
         let http = Http::new(config.timeouts.document);
-        Ok(RegistryClient { http, tokens: Tokens::default(), mirrors, config })
+        Ok(RegistryClient {
+            http,
+            tokens: Tokens::default(),
+            mirrors,
+            config,
+            unreachable: Mutex::default(),
+        })
     }
 
     /// Lists where to ask for an image: mirrors first.
@@ -183,8 +205,12 @@ impl RegistryClient {
         let url = repository.endpoint.url(&format!("manifests/{key}"));
         let mut request = manifest_request(url);
         request.method = Method::HEAD;
+        if repository.has_fallback {
+            self.check_reached_lately(repository.endpoint.host()).ok()?;
+        }
         // Only a short cut: whoever is slow here is asked for all of it.
-        let patience = self.config.timeouts.document / 4;
+        let patience =
+            (self.config.timeouts.document / 4).min(FALLBACK_PATIENCE);
         let asked = self.ask(repository, &request);
         let response =
             tokio::time::timeout(patience, asked).await.ok()?.ok()?;
@@ -233,12 +259,38 @@ impl RegistryClient {
         request: &Request,
         limit: u64,
     ) -> Result<(Bytes, Option<Digest>), RegistryError> {
-        let timeout = self.config.timeouts.document;
-        let repeated = self.document_repeated(repository, request, limit);
         let host = repository.endpoint.host();
-        tokio::time::timeout(timeout, repeated)
+        let mut timeout = self.config.timeouts.document;
+        if repository.has_fallback {
+            self.check_reached_lately(host)?;
+            timeout = timeout.min(FALLBACK_PATIENCE);
+        }
+        let repeated = self.document_repeated(repository, request, limit);
+        let result = tokio::time::timeout(timeout, repeated)
             .await
-            .unwrap_or_else(|_| Err(RegistryError::timed_out(host, timeout)))
+            .unwrap_or_else(|_| Err(RegistryError::timed_out(host, timeout)));
+        match &result {
+            Err(error) if !error.is_answer() => {
+                let mut unreachable = self.unreachable.lock();
+                unreachable.insert(host.to_owned(), Instant::now());
+            }
+            _ => {
+                self.unreachable.lock().remove(host);
+            }
+        }
+        result
+    }
+
+    fn check_reached_lately(&self, host: &str) -> Result<(), RegistryError> {
+        match self.unreachable.lock().get(host) {
+            Some(since) if since.elapsed() < UNREACHABLE_FOR => {
+                Err(RegistryError::Unreachable {
+                    host: host.to_owned(),
+                    source: "it could not be reached a moment ago".into(),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn document_repeated(
@@ -260,7 +312,10 @@ impl RegistryClient {
                 Ok(document) => return Ok(document),
                 Err(error) => error,
             };
-            let attempts = self.config.timeouts.attempts;
+            let attempts = match repository.has_fallback {
+                true => 1,
+                false => self.config.timeouts.attempts,
+            };
             if !error.is_passing() || attempt >= attempts {
                 return Err(error);
             }
