@@ -13,6 +13,7 @@ pub mod overrides;
 pub mod placement;
 pub mod query;
 pub mod rule;
+pub mod run_task;
 pub mod status;
 pub mod tags;
 pub mod task_definition;

@@ -1,10 +1,11 @@
 //! Forgets what nobody may ask for any more.
 
-use minato_store::{Key, Row};
+use minato_store::{Key, Row, Snapshot};
 use minato_wire::ApiError;
+use minato_wire::ecs::TaskDefinitionStatus;
 
 use crate::context::Context;
-use crate::tables::{RunTaskToken, Task};
+use crate::tables::{RunTaskToken, Task, TaskDefinition, namespace};
 
 /// How long a client token is remembered (reference, section 2).
 const TOKEN_LIFE_MS: i64 = 24 * 60 * 60 * 1000;
@@ -31,7 +32,8 @@ pub(super) async fn pass(cx: &Context) {
         .map(|row| row.key())
         .take(BATCH_MAX)
         .collect();
-    if tasks.is_empty() && tokens.is_empty() {
+    let definitions = deleted_definitions(&rows);
+    if tasks.is_empty() && tokens.is_empty() && definitions.is_empty() {
         return;
     }
     let removed = cx.transact(move |tx| -> Result<(), ApiError> {
@@ -41,6 +43,9 @@ pub(super) async fn pass(cx: &Context) {
         for key in tokens {
             tx.delete::<RunTaskToken>(&key);
         }
+        for key in definitions {
+            tx.delete::<TaskDefinition>(&key);
+        }
         Ok(())
     });
     if let Err(error) = removed.await {
@@ -49,4 +54,20 @@ pub(super) async fn pass(cx: &Context) {
             "could not remove what has expired",
         );
     }
+}
+
+/// Definitions whose deletion was asked for and that no task uses any more.
+fn deleted_definitions(rows: &Snapshot) -> Vec<Key> {
+    let deleted = Some(TaskDefinitionStatus::DeleteInProgress);
+    rows.scan::<TaskDefinition>(&Key::root())
+        .filter(|row| row.definition.status == deleted)
+        .filter(|row| {
+            let arn = &row.definition.task_definition_arn;
+            let within = namespace(&row.account, &row.region);
+            let mut tasks = rows.scan::<Task>(&within);
+            !tasks.any(|task| task.task.task_definition_arn == *arn)
+        })
+        .map(|row| row.key())
+        .take(BATCH_MAX)
+        .collect()
 }

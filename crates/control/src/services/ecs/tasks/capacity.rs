@@ -1,5 +1,6 @@
 //! Which kind of capacity a call asks for.
 
+use minato_core::capacity;
 use minato_wire::ApiError;
 use minato_wire::ecs::{
     CapacityProviderStrategyItem, LaunchType, RunTaskRequest, error,
@@ -7,14 +8,24 @@ use minato_wire::ecs::{
 
 use crate::tables::Cluster;
 
-/// Launch type and capacity provider of the tasks of a call.
+/// What a call's tasks run on.
+#[derive(Debug)]
+pub(super) struct Choice {
+    pub(super) launch_type: LaunchType,
+    /// Each task's capacity provider, where a strategy decides; else none.
+    pub(super) providers: Vec<String>,
+}
+
+/// Launch type and capacity providers of the tasks of a call.
 ///
 /// Order: what the call says, the cluster's default strategy, EC2 (API
 /// reference, RunTask `launchType`).
 pub(super) fn choose(
     cluster: &Cluster,
     input: &RunTaskRequest,
-) -> Result<(LaunchType, Option<String>), ApiError> {
+) -> Result<Choice, ApiError> {
+    let plain = |launch_type| Choice { launch_type, providers: vec![] };
+    let count = u32::try_from(input.count.unwrap_or(1)).unwrap_or(1);
     let strategy = input.capacity_provider_strategy.as_deref();
     let strategy = strategy.filter(|items| !items.is_empty());
     match (input.launch_type, strategy) {
@@ -22,46 +33,32 @@ pub(super) fn choose(
             "Specifying both a launch type and capacity provider strategy is \
              not supported. Remove one and try again.",
         )),
-        (Some(launch_type), None) => Ok((launch_type, None)),
-        (None, Some(items)) => provider(cluster, items),
+        (Some(launch_type), None) => Ok(plain(launch_type)),
+        (None, Some(items)) => by_strategy(cluster, items, count),
         (None, None) => {
             let items = &cluster.default_capacity_provider_strategy;
             if items.is_empty() {
-                return Ok((LaunchType::Ec2, None));
+                return Ok(plain(LaunchType::Ec2));
             }
-            provider(cluster, items)
+            by_strategy(cluster, items, count)
         }
     }
 }
 
-/// The provider with the largest share. Both providers that exist so far,
-/// FARGATE and FARGATE_SPOT, use the same hosts.
-fn provider(
+/// Shares the tasks out. All providers that exist so far, FARGATE and
+/// FARGATE_SPOT, are Fargate's.
+fn by_strategy(
     cluster: &Cluster,
     items: &[CapacityProviderStrategyItem],
-) -> Result<(LaunchType, Option<String>), ApiError> {
-    for item in items {
-        let name = item.capacity_provider.as_deref().unwrap_or_default();
-        if !cluster.capacity_providers.iter().any(|known| known == name) {
-            return Err(error::invalid_parameter_exception(format!(
-                "The specified capacity provider strategy cannot contain a \
-                 capacity provider that is not associated with the cluster. \
-                 Associate the capacity provider with the cluster and try \
-                 again: {name}"
-            )));
+    count: u32,
+) -> Result<Choice, ApiError> {
+    let shares = capacity::strategy(items, &cluster.capacity_providers)?;
+    let parts = capacity::distribute(&shares, count);
+    let mut providers = vec![];
+    for (share, part) in shares.iter().zip(parts) {
+        for _ in 0..part {
+            providers.push(share.provider.clone());
         }
     }
-    let share = |item: &&CapacityProviderStrategyItem| {
-        (item.base.unwrap_or(0), item.weight.unwrap_or(0))
-    };
-    let largest = items.iter().max_by_key(share);
-    match largest {
-        Some(item) if share(&item) != (0, 0) => {
-            Ok((LaunchType::Fargate, item.capacity_provider.clone()))
-        }
-        _ => Err(error::invalid_parameter_exception(
-            "The specified capacity provider strategy must have a capacity \
-             provider with a weight greater than 0.",
-        )),
-    }
+    Ok(Choice { launch_type: LaunchType::Fargate, providers })
 }

@@ -22,7 +22,8 @@ const PLATFORM_VERSION: &str = "1.4.0";
 #[derive(Clone, Debug)]
 pub(super) struct Launch {
     pub(super) launch_type: LaunchType,
-    pub(super) capacity_provider: Option<String>,
+    /// Each task's capacity provider, where a strategy decides.
+    pub(super) providers: Vec<String>,
     pub(super) group: Option<String>,
     pub(super) started_by: Option<String>,
     pub(super) tags: Vec<ecs::Tag>,
@@ -33,6 +34,7 @@ pub(super) struct Launch {
 
 /// Where one task goes, and the numbers its ids are made of.
 pub(super) struct Spot<'a> {
+    pub(super) capacity_provider: Option<String>,
     pub(super) host: &'a Host,
     /// For EC2 tasks, the host's registration in the cluster.
     pub(super) instance_arn: Option<String>,
@@ -83,7 +85,7 @@ pub(super) fn task(
             ..Default::default()
         }]),
         availability_zone: spot.zone,
-        capacity_provider_name: launch.capacity_provider.clone(),
+        capacity_provider_name: spot.capacity_provider,
         cluster_arn: Some(cluster.arn()),
         connectivity: Some(Connectivity::Connected),
         connectivity_at: Some(scope.now),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use minato_core::overrides;
 use minato_core::task_definition::{Demand, demand};
+use minato_core::{overrides, run_task as rules};
 use minato_store::{Key, Tx};
 use minato_wire::ApiError;
 use minato_wire::ecs::{
@@ -66,8 +66,9 @@ pub(crate) async fn run_task(
         };
         let Placed { hosts, failures } = place::place(tx, &wanted)?;
         let mut tasks = vec![];
-        for (host, ids) in hosts.into_iter().zip(ids) {
+        for (number, (host, ids)) in hosts.into_iter().zip(ids).enumerate() {
             let spot = Spot {
+                capacity_provider: launch.providers.get(number).cloned(),
                 instance_arn: host.instance_arn,
                 zone: host.zone,
                 host: &host.host,
@@ -111,6 +112,8 @@ pub(crate) async fn start_task(
         input.enable_execute_command,
         input.volume_configurations.as_deref(),
     )?;
+    let most = rules::START_STARTED_BY_MAX;
+    rules::started_by(input.started_by.as_deref(), most)?;
     let ids = cx.ids_for_tasks(instances.len());
     let scope = scope.clone();
     cx.transact(move |tx| {
@@ -133,6 +136,7 @@ pub(crate) async fn start_task(
                         Err(failure) => failures.push(failure),
                         Ok(host) => {
                             let spot = Spot {
+                                capacity_provider: None,
                                 instance_arn: host.instance_arn,
                                 zone: host.zone,
                                 host: &host.host,
@@ -290,8 +294,9 @@ fn launch_of(
     row: &TaskDefinition,
     input: &RunTaskRequest,
 ) -> Result<Launch, ApiError> {
-    let (launch_type, capacity_provider) =
+    let super::capacity::Choice { launch_type, providers } =
         super::capacity::choose(cluster, input)?;
+    check_input(row, launch_type, input)?;
     let definition = &row.definition;
     let compatibilities = definition.compatibilities.iter().flatten();
     let runs_there = compatibilities
@@ -324,7 +329,7 @@ fn launch_of(
     let (subnets, security_groups) = network(tx, scope, definition, input)?;
     Ok(Launch {
         launch_type,
-        capacity_provider,
+        providers,
         group: input.group.clone(),
         started_by: input.started_by.clone(),
         tags: tags(cluster, row, input)?,
@@ -332,6 +337,26 @@ fn launch_of(
         subnets,
         security_groups,
     })
+}
+
+/// The rules that need nothing but the input.
+fn check_input(
+    row: &TaskDefinition,
+    launch_type: LaunchType,
+    input: &RunTaskRequest,
+) -> Result<(), ApiError> {
+    rules::group(input.group.as_deref(), &row.family)?;
+    let most = rules::RUN_STARTED_BY_MAX;
+    rules::started_by(input.started_by.as_deref(), most)?;
+    rules::overrides(input.overrides.as_ref())?;
+    rules::platform_version(input.platform_version.as_deref(), launch_type)?;
+    let count = |list: Option<usize>| list.unwrap_or(0);
+    rules::fargate_placement(
+        launch_type,
+        count(input.placement_constraints.as_ref().map(Vec::len)),
+        count(input.placement_strategy.as_ref().map(Vec::len)),
+    )?;
+    Ok(())
 }
 
 /// Subnets and groups of an awsvpc task, all of which must exist.
