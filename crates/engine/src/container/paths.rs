@@ -47,7 +47,7 @@ impl ContainerPaths {
         self.root.join("logs")
     }
     pub(crate) fn kept_exit(&self) -> PathBuf {
-        self.root.join("exit.json")
+        self.root.join(KEPT_EXIT)
     }
     pub(crate) fn rootfs(&self) -> PathBuf {
         self.run.join("rootfs")
@@ -69,6 +69,8 @@ impl ContainerPaths {
     }
 }
 
+/// The end of a container, kept on the disk.
+pub(crate) const KEPT_EXIT: &str = "exit.json";
 /// The shim's socket, inside the run directory.
 pub(crate) const SOCKET: &str = "shim.sock";
 

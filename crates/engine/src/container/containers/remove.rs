@@ -123,7 +123,27 @@ impl Inner {
                 let path = paths.root.clone();
                 Err(RootfsError::Io { action: "remove", path, source })
             }
-            Ok(()) => remove_dir_all(&away),
+            Ok(()) => remove_while_written(&away),
         }
     }
+}
+
+/// Removes a directory in which a shim may just be writing down the end: it
+/// adds one file and renames it once, so a few repetitions are enough.
+fn remove_while_written(dir: &Path) -> Result<(), RootfsError> {
+    const REPETITIONS: usize = 4;
+    let mut removed = remove_dir_all(dir);
+    for _ in 0..REPETITIONS {
+        let RootfsError::Io { source, .. } = (match &removed {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        }) else {
+            break;
+        };
+        if source.kind() != io::ErrorKind::DirectoryNotEmpty {
+            break;
+        }
+        removed = remove_dir_all(dir);
+    }
+    removed
 }

@@ -13,6 +13,7 @@
 //! signal); see `process`.
 
 mod bpf;
+mod connection;
 mod exec;
 mod launch;
 mod process;

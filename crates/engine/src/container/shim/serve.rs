@@ -1,23 +1,25 @@
 //! The shim's loop while the container runs, and its end.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::exec::{self, RunningExec};
+use super::connection::{Connection, Executing, Role};
+use super::exec;
 use super::launch::{RunningContainer, forget};
 use super::process::exit_code;
 use crate::container::logs::{LogStream, LogWriter};
 use crate::container::paths::{
-    ContainerPaths, SOCKET, write_json, write_json_durably,
+    ContainerPaths, KEPT_EXIT, SOCKET, write_json, write_json_durably,
 };
 use crate::container::protocol::{
-    Answer, EXEC_OUTPUT_MAX_BYTES, FRAME_MAX_BYTES, Hex, Launch, PROTOCOL,
-    Request, RequestBody, decode, encode,
+    Answer, EXEC_OUTPUT_MAX_BYTES, Launch, PROTOCOL, Request, RequestBody,
+    decode,
 };
 use crate::container::{Exit, ExitReason};
 use crate::time::{now_ms, now_ns};
@@ -43,6 +45,7 @@ pub(super) fn serve(
         plan,
         paths,
         container,
+        root: File::open(&paths.root).ok(),
         streams: vec![],
         logs,
         connections: vec![],
@@ -62,39 +65,12 @@ struct Stream {
     fd: OwnedFd,
 }
 
-struct Connection {
-    stream: UnixStream,
-    received: Vec<u8>,
-    to_send: Vec<u8>,
-    role: Role,
-    /// The other side is gone; only an exec's end is still awaited.
-    is_lost: bool,
-}
-
-enum Role {
-    /// A request is awaited.
-    Asking,
-    /// Told of log lines and the end.
-    Watching,
-    /// Waits for an exec to end.
-    Executing(Box<Executing>),
-    /// Closed once everything is sent.
-    Closing,
-}
-
-struct Executing {
-    exec: RunningExec,
-    output: Vec<u8>,
-    output_max: usize,
-    truncated: bool,
-    /// Nobody holds the other end of the output any more.
-    is_closed: bool,
-}
-
 struct Shim<'a> {
     plan: &'a Launch,
     paths: &'a ContainerPaths,
     container: RunningContainer,
+    /// `root/<id>`, whatever its name may be by the end.
+    root: Option<File>,
     streams: Vec<Stream>,
     logs: Option<LogWriter>,
     connections: Vec<Connection>,
@@ -298,7 +274,7 @@ impl Shim<'_> {
         let sent = unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
-                std::os::fd::AsRawFd::as_raw_fd(&self.container.pidfd),
+                self.container.pidfd.as_raw_fd(),
                 number,
                 std::ptr::null::<libc::siginfo_t>(),
                 0,
@@ -374,8 +350,15 @@ impl Shim<'_> {
         self.farewell();
         forget(&self.paths.runtime());
         let _ = layout.remove_tree(group);
-        let _ = write_json_durably(&self.paths.kept_exit(), &exit);
         let _ = std::fs::remove_file(self.paths.run.join(SOCKET));
+        // The daemon takes this for the shim's end. What follows goes by way
+        // of the directory itself: by now another container may have its name.
+        self.connections.clear();
+        if let Some(root) = &self.root {
+            let root = format!("/proc/self/fd/{}", root.as_raw_fd());
+            let kept = Path::new(&root).join(KEPT_EXIT);
+            let _ = write_json_durably(&kept, &exit);
+        }
     }
 
     /// Takes what the streams still hold; their writers are dead.
@@ -406,104 +389,6 @@ impl Shim<'_> {
             let _ = connection.stream.set_nonblocking(false);
             let _ = connection.stream.set_write_timeout(Some(FAREWELL));
             let _ = connection.stream.write_all(&connection.to_send);
-        }
-        // Left open: the daemon takes their closing for the shim's end.
-    }
-}
-
-impl Connection {
-    /// Says whether the other side is still there.
-    fn receive(&mut self) -> bool {
-        let mut chunk = [0; 4096];
-        loop {
-            match self.stream.read(&mut chunk) {
-                Ok(0) => return false,
-                Ok(n) if self.received.len() <= FRAME_MAX_BYTES => {
-                    self.received.extend_from_slice(&chunk[..n]);
-                }
-                Ok(_) => return false,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return true,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return false,
-            }
-        }
-    }
-
-    fn flush(&mut self) -> bool {
-        while !self.to_send.is_empty() {
-            match self.stream.write(&self.to_send) {
-                Ok(n) => drop(self.to_send.drain(..n)),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return false,
-            }
-        }
-        true
-    }
-
-    fn say(&mut self, answer: &Answer) {
-        if let Ok(frame) = encode(answer) {
-            self.to_send.extend_from_slice(&frame);
-        }
-        if !self.flush() {
-            self.abandon();
-        }
-    }
-
-    /// The other side is gone: what it started ends, and so does this.
-    fn abandon(&mut self) {
-        self.to_send.clear();
-        self.is_lost = true;
-        if let Role::Executing(running) = &mut self.role {
-            running.kill();
-            running.is_closed = true;
-        } else {
-            self.role = Role::Closing;
-        }
-    }
-
-    fn exec_ended(&mut self, pid: i32, status: i32, buffer: &mut [u8]) {
-        let Role::Executing(running) = &mut self.role else { return };
-        if running.exec.pid != pid {
-            return;
-        }
-        while running.collect(buffer) {}
-        let answer = Answer::ExecEnded {
-            code: exit_code(status),
-            output: Hex(std::mem::take(&mut running.output)),
-            truncated: running.truncated,
-        };
-        self.role = Role::Closing;
-        if !self.is_lost {
-            self.say(&answer);
-        }
-    }
-}
-
-impl Executing {
-    /// Takes output that is there now; says whether there was any.
-    fn collect(&mut self, buffer: &mut [u8]) -> bool {
-        match rustix::io::read(&self.exec.output, &mut *buffer) {
-            Ok(count) if count > 0 => {
-                let room = self.output_max - self.output.len();
-                self.output.extend_from_slice(&buffer[..count.min(room)]);
-                self.truncated |= count > room;
-                true
-            }
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => false,
-            Ok(_) | Err(_) => {
-                self.is_closed = true;
-                false
-            }
-        }
-    }
-
-    /// Kills the command and what shares its session's process group.
-    fn kill(&self) {
-        // SAFETY: numbers only; the process is ours and not waited for yet.
-        unsafe {
-            libc::kill(-self.exec.pid, libc::SIGKILL);
-            libc::kill(self.exec.pid, libc::SIGKILL);
         }
     }
 }
