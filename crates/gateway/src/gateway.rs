@@ -191,8 +191,8 @@ impl<B: Backend> Inner<B> {
         }
         let claim = Unverified::parse(&parts);
         let scope = claim.as_ref().ok().map(Unverified::service);
-        let mut route = protocol::route(&self.services, &parts, scope)
-            .map_err(|no| {
+        let route =
+            protocol::route(&self.services, &parts, scope).map_err(|no| {
                 refused(no.service, no.protocol, &no.error, request_id)
             })?;
         let (service, protocol) = (route.service, route.protocol);
@@ -202,9 +202,8 @@ impl<B: Backend> Inner<B> {
         let (proof, caller) = claim
             .and_then(|claim| self.verify(claim, &parts, service, received_at))
             .map_err(|error| refuse(&error.to_api_error(protocol)))?;
-        let (operation, input) = self
-            .read(&mut route, parts.body)
-            .map_err(|error| refuse(&error))?;
+        let (operation, input) =
+            self.read(&route, parts.body).map_err(|error| refuse(&error))?;
         let request = call::Request {
             service,
             operation,
@@ -218,7 +217,7 @@ impl<B: Backend> Inner<B> {
 
     fn read(
         &self,
-        route: &mut Route,
+        route: &Route,
         body: &[u8],
     ) -> Result<(&'static Operation, serde_json::Value), ApiError> {
         match route.target {

@@ -16,7 +16,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::Value;
 
-pub use form::Form;
 pub use violations::refuse;
 
 use crate::ApiError;
@@ -33,8 +32,8 @@ pub struct Route {
     pub protocol: Protocol,
     /// The operation.
     pub target: Target,
-    /// The parameters, for query protocols.
-    form: Option<Form>,
+    /// The request's query, where parameters of query protocols may be.
+    query: Option<String>,
 }
 
 /// The operation a request names.
@@ -77,16 +76,16 @@ pub fn route(
 
 /// Reads and validates the input of a routed request.
 pub fn decode(
-    route: &mut Route,
+    route: &Route,
     operation: &'static Operation,
     body: &[u8],
 ) -> Result<Value, ApiError> {
-    let mut input = match (route.protocol, route.form.take()) {
+    let mut input = match (route.protocol, operation.input) {
         (Protocol::AwsJson(_), _) => json::decode(body)?,
-        (protocol, form) => match operation.input {
-            Some(shape) => form::decode(protocol, shape, form),
-            None => Value::Null,
-        },
+        (_, None) => Value::Null,
+        (protocol @ (Protocol::Query | Protocol::Ec2Query), Some(shape)) => {
+            form::decode(protocol, shape, route.query.as_deref(), body)?
+        }
     };
     if let Some(shape) = operation.input {
         let violations = validate::check(shape, &mut input);

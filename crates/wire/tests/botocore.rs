@@ -305,13 +305,13 @@ fn we_read_what_botocore_sends() {
             body: body.as_bytes(),
         };
         let scope = Some(service.signing_name);
-        let mut route = protocol::route(SERVICES, &parts, scope).unwrap();
+        let route = protocol::route(SERVICES, &parts, scope).unwrap();
         let Target::Operation(operation) = route.target.clone() else {
             panic!("{name} is not served");
         };
         assert_eq!(operation.name, *name);
         let input =
-            protocol::decode(&mut route, operation, body.as_bytes()).unwrap();
+            protocol::decode(&route, operation, body.as_bytes()).unwrap();
         assert_eq!(&input, params, "{body}");
     }
 }

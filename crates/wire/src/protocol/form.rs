@@ -17,9 +17,16 @@ const MAX_PARAMETERS: usize = 10_000;
 /// The most dotted parts of a name; EC2's deepest inputs have about ten.
 const MAX_DEPTH: usize = 24;
 
-/// A request's parameters, not yet shaped.
+/// The most parts of all names together, equal beginnings counted once: what
+/// bounds the memory that a request of many deep names takes.
+const MAX_NODES: usize = 20_000;
+
+/// A request's parameters, as a tree of their dotted names.
 #[derive(Debug, Default)]
-pub struct Form(Node);
+struct Form {
+    root: Node,
+    nodes: usize,
+}
 
 /// What stands under a dotted name.
 #[derive(Debug, Default)]
@@ -29,47 +36,80 @@ struct Node {
 }
 
 impl Form {
-    /// Reads the query and the body together.
     fn parse(query: Option<&str>, body: &[u8]) -> Result<Form, ApiError> {
-        let body = std::str::from_utf8(body)
-            .map_err(|_| malformed("The request body is not UTF-8."))?;
-        let pairs = query
-            .unwrap_or_default()
-            .split('&')
-            .chain(body.trim_ascii().split('&'))
-            .filter(|pair| !pair.is_empty());
-        let mut root = Node::default();
-        for (count, pair) in pairs.enumerate() {
+        let mut form = Form::default();
+        for (count, pair) in pairs(query, body)?.enumerate() {
             if count >= MAX_PARAMETERS {
                 return Err(malformed("Too many parameters."));
             }
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            root.insert(&text(name)?, text(value)?)?;
+            let (name, value) = pair;
+            form.insert(&text(name)?, text(value)?)?;
         }
-        Ok(Form(root))
+        Ok(form)
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.children.get(name)?.value.as_deref()
-    }
-}
-
-impl Node {
     fn insert(&mut self, name: &str, value: String) -> Result<(), ApiError> {
-        let mut node = self;
+        let mut node = &mut self.root;
         for (depth, part) in name.split('.').enumerate() {
             if depth >= MAX_DEPTH {
                 return Err(malformed("Parameter nested too deeply."));
             }
+            if !node.children.contains_key(part) {
+                self.nodes += 1;
+                if self.nodes > MAX_NODES {
+                    return Err(malformed("Too many parameters."));
+                }
+            }
             node = node.children.entry(part.to_owned()).or_default();
         }
         if node.value.replace(value).is_some() {
-            let name: String = name.chars().take(64).collect();
-            return Err(malformed(format!("Duplicate parameter {name}.")));
+            return Err(duplicate(name));
         }
         Ok(())
     }
+}
 
+/// The pairs of the query and the body together, still encoded.
+fn pairs<'a>(
+    query: Option<&'a str>,
+    body: &'a [u8],
+) -> Result<impl Iterator<Item = (&'a str, &'a str)>, ApiError> {
+    let body = std::str::from_utf8(body)
+        .map_err(|_| malformed("The request body is not UTF-8."))?;
+    Ok(query
+        .unwrap_or_default()
+        .split('&')
+        .chain(body.trim_ascii().split('&'))
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, ""))))
+}
+
+/// The two parameters that lead to an operation. Everything else waits until
+/// the signature is checked: strangers shall not make us build trees.
+#[derive(Default)]
+struct Named {
+    action: Option<String>,
+    version: Option<String>,
+}
+
+impl Named {
+    fn find(query: Option<&str>, body: &[u8]) -> Result<Named, ApiError> {
+        let mut named = Named::default();
+        for (name, value) in pairs(query, body)? {
+            let slot = match name {
+                "Action" => &mut named.action,
+                "Version" => &mut named.version,
+                _ => continue,
+            };
+            if slot.replace(text(value)?).is_some() {
+                return Err(duplicate(name));
+            }
+        }
+        Ok(named)
+    }
+}
+
+impl Node {
     /// The numbered children in their order; gaps close.
     fn numbered(&self) -> Vec<&Node> {
         let mut items: Vec<(u32, &Node)> = self
@@ -93,6 +133,11 @@ fn malformed(message: impl Into<String>) -> ApiError {
     ApiError::new("MalformedQueryString", 400, message)
 }
 
+fn duplicate(name: &str) -> ApiError {
+    let name: String = name.chars().take(64).collect();
+    malformed(format!("Duplicate parameter {name}."))
+}
+
 fn text(encoded: &str) -> Result<String, ApiError> {
     let spaced = encoded.replace('+', " ");
     percent_decode_str(&spaced)
@@ -112,9 +157,9 @@ pub(super) fn route(
     let protocol = scoped.map_or(Protocol::Query, |service| service.protocol);
     let no_route =
         |protocol, service, error| NoRoute { protocol, service, error };
-    let form = Form::parse(request.query, request.body)
+    let named = Named::find(request.query, request.body)
         .map_err(|error| no_route(protocol, scoped, error))?;
-    let Some(action) = form.get("Action") else {
+    let Some(action) = named.action.as_deref() else {
         // Not a form at all: most likely JSON without its headers.
         let (protocol, code) = match scoped {
             Some(service) => (service.protocol, "MissingAction"),
@@ -123,7 +168,7 @@ pub(super) fn route(
         let error = ApiError::new(code, 400, "");
         return Err(no_route(protocol, scoped, error));
     };
-    let version = form.get("Version");
+    let version = named.version.as_deref();
     let service = scoped.or_else(|| {
         services.iter().copied().find(|service| {
             is_form(service)
@@ -140,7 +185,8 @@ pub(super) fn route(
         version.is_none_or(|version| version == service.api_version);
     match find(service, action).filter(|_| of_version) {
         Some(target) => {
-            Ok(Route { service, protocol, target, form: Some(form) })
+            let query = request.query.map(str::to_owned);
+            Ok(Route { service, protocol, target, query })
         }
         None => {
             let error = invalid_action(action, version, protocol);
@@ -188,13 +234,14 @@ fn invalid_action(
 pub(super) fn decode(
     protocol: Protocol,
     shape: &Shape,
-    form: Option<Form>,
-) -> Value {
-    let form = form.unwrap_or_default();
+    query: Option<&str>,
+    body: &[u8],
+) -> Result<Value, ApiError> {
+    let form = Form::parse(query, body)?;
     let is_ec2 = protocol == Protocol::Ec2Query;
-    match shape {
+    Ok(match shape {
         Shape::Structure(structure) => {
-            Decoder { is_ec2 }.structure(structure, &form.0)
+            Decoder { is_ec2 }.structure(structure, &form.root)
         }
         // Inputs are structures in every model.
         Shape::List(_)
@@ -207,7 +254,7 @@ pub(super) fn decode(
         | Shape::Timestamp
         | Shape::Blob
         | Shape::Document => Value::Object(Object::new()),
-    }
+    })
 }
 
 struct Decoder {

@@ -48,12 +48,12 @@ pub(super) fn route(
     };
     if let Some(operation) = service.operation(name) {
         let target = Target::Operation(operation);
-        return Ok(Route { service, protocol, target, form: None });
+        return Ok(Route { service, protocol, target, query: None });
     }
     match service.unserved.iter().find(|unserved| **unserved == name) {
         Some(unserved) => {
             let target = Target::Unserved(unserved);
-            Ok(Route { service, protocol, target, form: None })
+            Ok(Route { service, protocol, target, query: None })
         }
         None => Err(unknown(protocol, Some(service))),
     }

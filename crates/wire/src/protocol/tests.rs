@@ -33,12 +33,12 @@ fn take(
         |error: ApiError| (error.code().to_owned(), error.message().to_owned());
     let request =
         RequestParts { method: &Method::POST, path: "/", query, headers, body };
-    let mut route = route(SERVICES, &request, scope)
+    let route = route(SERVICES, &request, scope)
         .map_err(|no_route| told(no_route.error))?;
     let Target::Operation(operation) = route.target.clone() else {
         return Err(("unserved".into(), String::new()));
     };
-    let input = decode(&mut route, operation, body).map_err(told)?;
+    let input = decode(&route, operation, body).map_err(told)?;
     Ok((route.service.name, operation.name, input))
 }
 
@@ -260,12 +260,21 @@ fn query_words_what_is_wrong() {
         let error = form_call(scope, body).unwrap_err();
         assert_eq!(error, refused(code, message), "{body}");
     }
-    let many = "a=1&".repeat(10_001);
-    let error = form_call("sts", &many).unwrap_err();
-    assert_eq!(error.0, "MalformedQueryString");
-    let deep = format!("Action=x&{}=1", "a.".repeat(100));
-    let error = form_call("sts", &deep).unwrap_err();
-    assert_eq!(error.1, "Parameter nested too deeply.");
+    let refuse = |parameters: &str| {
+        let body = format!("Action=AssumeRole&{parameters}");
+        let (code, message) = form_call("sts", &body).unwrap_err();
+        assert_eq!(code, "MalformedQueryString");
+        message
+    };
+    assert_eq!(refuse("a=1&a=2"), "Duplicate parameter a.");
+    let many: String = (0..10_001).map(|n| format!("a{n}=&")).collect();
+    assert_eq!(refuse(&many), "Too many parameters.");
+    let deep = format!("{}=1", "a.".repeat(100));
+    assert_eq!(refuse(&deep), "Parameter nested too deeply.");
+    // Few parameters, but a tree of many parts.
+    let tree: String =
+        (0..2000).map(|n| format!("a{n}{}=&", ".b".repeat(20))).collect();
+    assert_eq!(refuse(&tree), "Too many parameters.");
 }
 
 #[test]
