@@ -9,7 +9,7 @@ use minato_wire::ecs::Attribute;
 use crate::config::AgentConfig;
 
 /// Capabilities by the upstream agent's names.
-const CAPABILITIES: [&str; 23] = [
+const CAPABILITIES: [&str; 27] = [
     "com.amazonaws.ecs.capability.privileged-container",
     "com.amazonaws.ecs.capability.docker-remote-api.1.17",
     "com.amazonaws.ecs.capability.docker-remote-api.1.18",
@@ -20,6 +20,10 @@ const CAPABILITIES: [&str; 23] = [
     "com.amazonaws.ecs.capability.docker-remote-api.1.23",
     "com.amazonaws.ecs.capability.docker-remote-api.1.24",
     "com.amazonaws.ecs.capability.docker-remote-api.1.25",
+    "com.amazonaws.ecs.capability.docker-remote-api.1.28",
+    "com.amazonaws.ecs.capability.docker-remote-api.1.29",
+    "com.amazonaws.ecs.capability.docker-remote-api.1.30",
+    "com.amazonaws.ecs.capability.docker-remote-api.1.32",
     "com.amazonaws.ecs.capability.docker-remote-api.1.28",
     "com.amazonaws.ecs.capability.docker-remote-api.1.29",
     "com.amazonaws.ecs.capability.docker-remote-api.1.30",

@@ -183,14 +183,14 @@ fn netns(
 
 /// Fargate's default is more open files than the kernel's.
 fn ulimits(cx: &ContainerContext) -> Vec<Ulimit> {
-    const FARGATE_NOFILE: i64 = 65_535;
     let mut ulimits = cx.plan.ulimits.clone();
     let has_nofile = ulimits.iter().any(|limit| limit.name == "nofile");
     if cx.task.plan.launch_type == "FARGATE" && !has_nofile {
+        let files = super::nofile::fargate_default();
         ulimits.push(Ulimit {
             name: "nofile".into(),
-            soft: FARGATE_NOFILE,
-            hard: FARGATE_NOFILE,
+            soft: files,
+            hard: files,
         });
     }
     ulimits

@@ -18,6 +18,7 @@ mod image;
 mod log;
 mod mounts;
 mod network;
+mod nofile;
 mod ports;
 mod start;
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod caps;
 mod containers;
 mod devices;
 mod error;
+mod in_use;
 mod logs;
 mod monitor;
 mod oci;
@@ -30,6 +31,7 @@ pub use caps::UnknownCapability;
 pub use containers::{Containers, ContainersConfig};
 pub use devices::DeviceError;
 pub use error::*;
+pub use in_use::layers_in_use;
 pub use logs::{
     LINE_MAX_BYTES, LogEntry, LogLine, LogPosition, LogReader, LogStream,
     ReadLogError,

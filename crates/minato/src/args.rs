@@ -1,0 +1,333 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::home::Home;
+use crate::{doctor, down, env, explain, image, logs, ps, run, stop, up};
+
+/// Wrong usage, as clap has it too.
+const USAGE: u8 = 2;
+
+/// Runs Amazon ECS workloads on this machine.
+///
+/// `minato up` starts it; then `eval "$(minato env)"` points the AWS CLI, the
+/// SDKs and Terraform at it.
+#[derive(Debug, Parser)]
+#[command(name = "minato", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    home: HomeArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which Minato is meant.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HomeArgs {
+    /// Data directory: which Minato is meant
+    #[arg(
+        long,
+        global = true,
+        env = "MINATO_DATA_DIR",
+        default_value = "/var/lib/minato",
+        value_name = "DIR"
+    )]
+    data_dir: PathBuf,
+}
+
+impl HomeArgs {
+    /// The home meant.
+    pub(crate) fn home(&self) -> Result<Home> {
+        Home::at(&self.data_dir)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start Minato: control plane, agent and engine in one process
+    #[command(after_help = "\
+Examples:
+  minato up
+  minato up --data-dir ~/minato --listen 127.0.0.1:4566 --detach")]
+    Up(UpArgs),
+    /// Stop Minato, and its tasks unless told otherwise
+    #[command(after_help = "\
+Examples:
+  minato down
+  minato down --keep-tasks      tasks run on; the next `minato up` finds them")]
+    Down(DownArgs),
+    /// Print what points AWS clients at Minato
+    #[command(after_help = "Example:\n  eval \"$(minato env)\"")]
+    Env,
+    /// Register a task definition, run it and show its logs; Ctrl-C stops it
+    #[command(after_help = "\
+Examples:
+  minato run examples/web/task-definition.json
+  minato run task.json --count 3 --env LEVEL=debug --detach")]
+    Run(RunArgs),
+    /// List tasks
+    #[command(after_help = "Example:\n  minato ps --all")]
+    Ps(PsArgs),
+    /// Show the output of a task's containers
+    #[command(after_help = "Example:\n  minato logs -f 4d5e")]
+    Logs(LogsArgs),
+    /// Stop tasks
+    #[command(after_help = "Example:\n  minato stop 4d5e")]
+    Stop(StopArgs),
+    /// Say why a task is not running, in one paragraph
+    #[command(after_help = "Example:\n  minato explain 4d5e")]
+    Explain(ExplainArgs),
+    /// List, pull, load and remove images
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  minato image pull nginx
+  docker save web | gzip > web.tar.gz && minato image load web.tar.gz"
+    )]
+    Image(ImageCommand),
+    /// Find what this machine lacks, and say how to mend it
+    Doctor(DoctorArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Example:
+  minato completions bash > /etc/bash_completion.d/minato")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Arguments of `up`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:4566", value_name = "ADDR")]
+    pub(crate) listen: SocketAddr,
+    /// Account of the root credential
+    #[arg(long, default_value = "000000000000", value_parser = account)]
+    pub(crate) account_id: String,
+    /// Region where a call does not say
+    #[arg(long, default_value = "us-east-1")]
+    pub(crate) region: String,
+    /// Accept any credentials, unchecked: for throw-away CI only
+    #[arg(long)]
+    pub(crate) any_credentials: bool,
+    /// Go to the background once ready
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Range of bridge-mode containers; free one by default
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) bridge_cidr: Option<String>,
+    /// Mirror of a registry, asked before it: docker.io=http://127.0.0.1:5000
+    #[arg(long, value_name = "REGISTRY=URL", value_parser = mirror)]
+    pub(crate) mirror: Vec<(String, String)>,
+    /// Registry host that may be asked without TLS
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) insecure_registry: Vec<String>,
+}
+
+fn account(text: &str) -> Result<String, String> {
+    let is_account =
+        text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_account
+        .then(|| text.to_owned())
+        .ok_or_else(|| "an account id has 12 digits".to_owned())
+}
+
+fn mirror(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .filter(|(_, url)| url.starts_with("http"))
+        .map(|(registry, url)| (registry.to_owned(), url.to_owned()))
+        .ok_or_else(|| "expected REGISTRY=URL".to_owned())
+}
+
+/// Arguments of `down`.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct DownArgs {
+    /// Leave tasks running
+    #[arg(long)]
+    pub(crate) keep_tasks: bool,
+}
+
+/// Where a task may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "UPPER")]
+pub(crate) enum LaunchType {
+    /// On the host's container instance
+    Ec2,
+    /// On what the host has left
+    Fargate,
+}
+
+/// Arguments of `run`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RunArgs {
+    /// File with the input of RegisterTaskDefinition, as JSON
+    #[arg(value_name = "TASKDEF.json")]
+    pub(crate) file: PathBuf,
+    /// How many copies
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=10))]
+    pub(crate) count: u8,
+    /// Where to run; by default as the definition's requiresCompatibilities
+    #[arg(long, ignore_case = true)]
+    pub(crate) launch_type: Option<LaunchType>,
+    /// Environment for every container, over the definition's
+    #[arg(long, value_name = "K=V", value_parser = pair)]
+    pub(crate) env: Vec<(String, String)>,
+    /// Cluster
+    #[arg(long, default_value = "default")]
+    pub(crate) cluster: String,
+    /// Start it and return
+    #[arg(long, short)]
+    pub(crate) detach: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .ok_or_else(|| "expected NAME=VALUE".to_owned())
+}
+
+/// Arguments of `ps`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PsArgs {
+    /// Stopped tasks too
+    #[arg(long, short)]
+    pub(crate) all: bool,
+}
+
+/// Arguments of `logs`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Task: its id, the beginning of it, or its ARN
+    pub(crate) task: String,
+    /// Only this container
+    #[arg(long, short)]
+    pub(crate) container: Option<String>,
+    /// Go on as lines come, until the task ends
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+}
+
+/// Arguments of `stop`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StopArgs {
+    /// Tasks: ids, beginnings of ids, or ARNs
+    #[arg(required = true)]
+    pub(crate) tasks: Vec<String>,
+    /// Reason that the task will show
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+}
+
+/// Arguments of `explain`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// Task: its id, the beginning of it, or its ARN
+    pub(crate) task: String,
+}
+
+/// `image` and what it can do.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// List images
+    Ls,
+    /// Pull an image from its registry
+    Pull {
+        /// Reference, such as nginx or 127.0.0.1:5000/web:1
+        reference: String,
+    },
+    /// Load a `docker save` archive or an OCI layout
+    Load {
+        /// Archive or directory
+        file: PathBuf,
+        /// Name for an image that brings none
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Remove an image
+    Rm {
+        /// Reference
+        reference: String,
+    },
+}
+
+/// Arguments of `doctor`.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Print the table of all operations and how far each works
+    #[arg(long)]
+    pub(crate) coverage: bool,
+}
+
+/// Parses the command line and does what it says.
+pub(crate) fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, and are no errors.
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("minato: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode> {
+    let home = cli.home.home()?;
+    match cli.command {
+        Command::Up(args) => up::run(&home, &args),
+        Command::Down(args) => down::run(&home, args),
+        Command::Env => env::run(&home),
+        Command::Run(args) => run::run(&home, &args),
+        Command::Ps(args) => ps::run(&home, &args),
+        Command::Logs(args) => logs::run(&home, &args),
+        Command::Stop(args) => stop::run(&home, &args),
+        Command::Explain(args) => explain::run(&home, &args),
+        Command::Image(command) => image::run(&home, &command),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions { shell } => {
+            let mut command = Cli::command();
+            let mut out = std::io::stdout();
+            clap_complete::generate(shell, &mut command, "minato", &mut out);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bad_values_are_refused() {
+        for line in [
+            "minato up --account-id 12",
+            "minato up --mirror docker.io",
+            "minato run t.json --env =x",
+            "minato run t.json --count 11",
+            "minato stop",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! `minato env`: what points AWS clients at a running Minato.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::home::Home;
+
+pub(crate) fn run(home: &Home) -> Result<ExitCode> {
+    let running = home.running()?;
+    let keys = home.existing_keys()?;
+    let variables = [
+        ("AWS_ENDPOINT_URL", running.endpoint()),
+        ("AWS_ACCESS_KEY_ID", keys.root.access_key_id),
+        ("AWS_SECRET_ACCESS_KEY", keys.root.secret_access_key),
+        ("AWS_DEFAULT_REGION", running.region.clone()),
+        ("AWS_REGION", running.region),
+    ];
+    for (name, value) in variables {
+        println!("export {name}={value}");
+    }
+    // A token left from other credentials would make every call fail.
+    println!("unset AWS_SESSION_TOKEN AWS_PROFILE");
+    Ok(ExitCode::SUCCESS)
+}

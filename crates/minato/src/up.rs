@@ -1,0 +1,190 @@
+//! `minato up`: everything in one process.
+
+mod background;
+mod engine;
+mod link;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use minato_agent::agent::{Agent, Services};
+use minato_agent::config::AgentConfig;
+use minato_client::{ApiClient, Credentials, Endpoint};
+use minato_control::logs::LogStore;
+use minato_control::{Caller, Config, ControlPlane, coverage};
+use minato_core::env::Clock;
+use minato_gateway::{Gateway, Limits, Server, Trust};
+use minato_store::{Store, StoreOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::args::UpArgs;
+use crate::home::{Home, KeyPair, Keys, Registry, Running};
+use crate::machine::{HostSize, RandomIds, SystemClock};
+
+pub(crate) use engine::take_down;
+
+/// The cluster that the local agent joins.
+const CLUSTER: &str = "default";
+
+pub(crate) fn run(home: &Home, args: &UpArgs) -> Result<ExitCode> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("Minato must be root to run containers; run it with sudo");
+    }
+    home.create()?;
+    if args.detach {
+        return background::start(home);
+    }
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("MINATO_LOG")
+                .unwrap_or_else(|_| "warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("could not start the runtime")?
+        .block_on(serve(home, args))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(home: &Home, args: &UpArgs) -> Result<()> {
+    let keys = home.keys(&RandomIds)?;
+    let registry = Registry::of(&args.mirror, &args.insecure_registry);
+    home.set_registry(&registry)?;
+    // Signals are taken before anything is started that they should end.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+
+    let (control, store) = control(home, args, &keys).await?;
+    let gateway = gateway(&control, args, &keys);
+    let limits = Limits::default();
+    let server = Server::bind(args.listen, gateway.clone(), limits).await?;
+    let address = server.local_addr();
+    let stop = CancellationToken::new();
+    let serving = TaskTracker::new();
+    serving.spawn(server.serve(stop.clone()));
+
+    let running =
+        Running::here(address.to_string(), &args.account_id, &args.region);
+    let engine = engine::open(home, args, &registry).await?;
+    let agent = agent(home, args, &keys, &control, gateway, engine).await?;
+    home.set_running(&running)?;
+    println!(
+        "Minato is ready at {}: eval \"$(minato env --data-dir {})\"",
+        running.endpoint(),
+        home.dir().display()
+    );
+    std::io::stdout().flush().context("could not say that it is ready")?;
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    // Tasks run on; the next start finds them.
+    stop.cancel();
+    serving.close();
+    serving.wait().await;
+    drop(agent);
+    control.close().await;
+    store.close();
+    home.clear_running();
+    Ok(())
+}
+
+/// Opens what is stored and the control plane over it.
+async fn control(
+    home: &Home,
+    args: &UpArgs,
+    keys: &Keys,
+) -> Result<(ControlPlane, Store)> {
+    let tables = minato_control::tables::tables();
+    let store =
+        Store::open_dir(&home.journal(), tables, StoreOptions::default())
+            .context("could not open the journal")?;
+    let logs =
+        LogStore::open(&home.logs()).context("could not open the logs")?;
+    let config = Config {
+        credentials: keys.credentials(&args.account_id),
+        poll_endpoint: format!("http://{}", args.listen),
+        ..Config::new(&args.account_id, &args.region)
+    };
+    let control = ControlPlane::open(
+        config,
+        store.clone(),
+        logs,
+        Arc::new(SystemClock),
+        Arc::new(RandomIds),
+    )
+    .await
+    .context("could not open the control plane")?;
+    Ok((control, store))
+}
+
+fn gateway(
+    control: &ControlPlane,
+    args: &UpArgs,
+    keys: &Keys,
+) -> Gateway<ControlPlane> {
+    let trust = if args.any_credentials {
+        eprintln!(
+            "minato: --any-credentials: signatures are NOT checked; whoever \
+             reaches {} may do everything",
+            args.listen
+        );
+        Trust::AnyCredentials(Caller {
+            account: args.account_id.clone(),
+            arn: format!("arn:aws:iam::{}:root", args.account_id),
+            user_id: args.account_id.clone(),
+            access_key_id: keys.root.access_key_id.clone(),
+        })
+    } else {
+        Trust::Signatures
+    };
+    let services = coverage::all().into_iter().map(|one| one.service).collect();
+    let (clock, ids) = (Arc::new(SystemClock), Arc::new(RandomIds));
+    Gateway::new(control.clone(), services, trust, clock, ids)
+}
+
+/// Starts the agent of this host, which calls the gateway in memory.
+async fn agent(
+    home: &Home,
+    args: &UpArgs,
+    keys: &Keys,
+    control: &ControlPlane,
+    gateway: Gateway<ControlPlane>,
+    runtime: engine::Runtime,
+) -> Result<Agent> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let KeyPair { access_key_id, secret_access_key } = keys.agent.clone();
+    let client = ApiClient::new(
+        gateway,
+        Endpoint::in_memory(),
+        Credentials { access_key_id, secret_access_key, session_token: None },
+        &args.region,
+        Arc::clone(&clock),
+    );
+    let size = HostSize::measure();
+    let config = AgentConfig {
+        cpu_units: size.cpu_units,
+        memory_mib: size.memory_mib,
+        ..AgentConfig::new(CLUSTER, &args.region, home.agent())
+    };
+    let services = Services {
+        runtime: Arc::new(runtime),
+        api: Arc::new(link::ClientApi::new(client)),
+        clock,
+        ids: Arc::new(RandomIds),
+        config,
+    };
+    let connector =
+        link::InProcess::new(control.clone(), &args.account_id, &args.region);
+    Agent::start(Arc::new(services), Arc::new(connector))
+        .await
+        .context("could not start the agent")
+}

@@ -1,0 +1,123 @@
+//! What joins the agent to the control plane of its own process: the session
+//! channels, and API calls that never leave memory.
+
+use std::fmt;
+
+use futures_util::future::BoxFuture;
+use minato_agent::api::{Api, ApiCall, ApiCallError, ApiService};
+use minato_agent::session::{Channel, ConnectError, Connector, Hello};
+use minato_client::{ApiClient, CallError};
+use minato_control::{
+    AgentHello, AgentLink, ControlPlane, OpenSessionError, SessionKind,
+};
+use minato_wire::{ecs, logs};
+use serde_json::Value;
+
+/// Opens sessions as channels.
+pub(super) struct InProcess {
+    control: ControlPlane,
+    account: String,
+    region: String,
+}
+
+impl InProcess {
+    pub(super) fn new(
+        control: ControlPlane,
+        account: &str,
+        region: &str,
+    ) -> InProcess {
+        InProcess {
+            control,
+            account: account.to_owned(),
+            region: region.to_owned(),
+        }
+    }
+
+    fn open(
+        &self,
+        kind: SessionKind,
+        hello: &Hello,
+    ) -> Result<Channel, ConnectError> {
+        let hello = AgentHello {
+            account: self.account.clone(),
+            region: self.region.clone(),
+            container_instance_arn: hello.container_instance_arn.clone(),
+            agent_version: hello.agent_version.clone(),
+            agent_hash: String::new(),
+            docker_version: format!("Minato {}", hello.agent_version),
+        };
+        match self.control.open_session(kind, hello) {
+            Ok(AgentLink { incoming, outgoing }) => {
+                Ok(Channel { sender: outgoing, receiver: incoming })
+            }
+            Err(error @ OpenSessionError::InactiveInstance { .. }) => {
+                Err(ConnectError::Inactive { message: error.to_string() })
+            }
+            Err(error @ OpenSessionError::UnknownInstance { .. }) => {
+                Err(ConnectError::Failed { message: error.to_string() })
+            }
+        }
+    }
+}
+
+impl fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InProcess").finish_non_exhaustive()
+    }
+}
+
+impl Connector for InProcess {
+    fn open_acs<'a>(
+        &'a self,
+        hello: &'a Hello,
+    ) -> BoxFuture<'a, Result<Channel, ConnectError>> {
+        Box::pin(async move { self.open(SessionKind::Acs, hello) })
+    }
+
+    fn open_tcs<'a>(
+        &'a self,
+        hello: &'a Hello,
+    ) -> BoxFuture<'a, Result<Channel, ConnectError>> {
+        Box::pin(async move { self.open(SessionKind::Tcs, hello) })
+    }
+}
+
+/// The agent's API calls, signed like everybody's.
+#[derive(Debug)]
+pub(super) struct ClientApi {
+    client: ApiClient,
+}
+
+impl ClientApi {
+    pub(super) fn new(client: ApiClient) -> ClientApi {
+        ClientApi { client }
+    }
+}
+
+impl Api for ClientApi {
+    fn call<'a>(
+        &'a self,
+        service: ApiService,
+        region: &'a str,
+        operation: &'static str,
+        input: Value,
+    ) -> ApiCall<'a> {
+        Box::pin(async move {
+            let service = match service {
+                ApiService::Ecs => &ecs::SERVICE,
+                ApiService::Logs => &logs::SERVICE,
+            };
+            let client = self.client.in_region(region);
+            let called = client.call_value(service, operation, &input).await;
+            called.map_err(|error| match error {
+                CallError::Api(error) => ApiCallError {
+                    code: Some(error.code().to_owned()),
+                    message: error.message().to_owned(),
+                },
+                other => {
+                    ApiCallError { code: None, message: other.to_string() }
+                }
+            })
+        })
+    }
+}
