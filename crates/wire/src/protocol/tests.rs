@@ -260,6 +260,10 @@ fn query_words_what_is_wrong() {
         let error = form_call(scope, body).unwrap_err();
         assert_eq!(error, refused(code, message), "{body}");
     }
+}
+
+#[test]
+fn form_parameters_have_limits() {
     let refuse = |parameters: &str| {
         let body = format!("Action=AssumeRole&{parameters}");
         let (code, message) = form_call("sts", &body).unwrap_err();
