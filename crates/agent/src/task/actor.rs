@@ -5,12 +5,14 @@
 //! steps, in tasks of their own, so the actor is never busy. What the control
 //! plane is to be told waits in the record's outbox and goes out in order.
 
+mod outbox;
+mod resume;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use minato_wire::Timestamp;
-use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -18,15 +20,11 @@ use tokio_util::sync::CancellationToken;
 use super::graph::{self, NEVER_STARTED_EXIT_CODE};
 use super::plan::{NetworkPlan, TaskPlan};
 use super::record::{Desired, TaskFacts, TaskRecord};
-use super::report;
-use super::runner::{
-    Outcome, Phase, REBOOT_REASON, Runner, RunnerEvent, log_failures,
-};
-use super::status::{ContainerEvent, ContainerStatus, TaskStatus};
+use super::runner::{Outcome, Phase, Runner, RunnerEvent, log_failures};
+use super::status::{ContainerEvent, ContainerStatus};
 use crate::agent::Services;
 use crate::steps::{ContainerContext, TaskContext, UpError, task_steps};
 use crate::store::TaskFiles;
-use crate::submit::submit;
 
 /// News of containers wait so long for more, to go out together.
 const GATHER: Duration = Duration::from_millis(500);
@@ -185,51 +183,6 @@ impl Actor {
             plan: Arc::clone(plan),
             dir: self.deps.files.task_dir(&self.id),
         }
-    }
-
-    /// Goes on where an earlier agent was.
-    fn resume(&mut self) {
-        let Some(plan) = self.plan.clone() else { return };
-        let is_rebooted =
-            self.record.boot_id != self.deps.services.runtime.boot_id();
-        if is_rebooted && self.record.stopped_at.is_none() {
-            self.record.desired = Desired::Stopped;
-            self.record.facts.is_up = true;
-            self.is_dirty = true;
-        }
-        let now = self.now();
-        for container in &plan.containers {
-            let name = container.name.as_str();
-            let Some(known) = self.record.containers.get_mut(name) else {
-                continue;
-            };
-            let phase = match known.status {
-                ContainerStatus::Stopped if known.log_done => continue,
-                ContainerStatus::Stopped => Phase::Clear,
-                _ if is_rebooted => {
-                    known.finished_at.get_or_insert(now);
-                    known
-                        .reason
-                        .get_or_insert_with(|| REBOOT_REASON.to_owned());
-                    self.is_dirty = true;
-                    Phase::Clear
-                }
-                _ if known.finished_at.is_some() => Phase::Clear,
-                ContainerStatus::Running => Phase::Wait,
-                ContainerStatus::None
-                | ContainerStatus::Pulled
-                | ContainerStatus::Created => {
-                    if self.record.desired == Desired::Running {
-                        // The gate opens again, and the steps are repeated.
-                        continue;
-                    }
-                    known.finished_at.get_or_insert(now);
-                    Phase::Clear
-                }
-            };
-            self.start_runner(&plan, name, phase, true);
-        }
-        self.after_ends();
     }
 
     /// Does what can be done now; answers when to look again.
@@ -471,74 +424,6 @@ impl Actor {
             self.record.execution_stopped_at.get_or_insert(now);
         }
         self.after_exits();
-    }
-
-    /// Puts news in the outbox and keeps the record; answers when to try
-    /// again, if it could not be kept.
-    async fn keep(&mut self) -> Option<tokio::time::Instant> {
-        self.gather_news();
-        if !self.is_dirty && self.acks.is_empty() {
-            return None;
-        }
-        if self.is_dirty
-            && let Err(error) =
-                self.deps.files.save(&self.id, &self.record).await
-        {
-            tracing::error!(task = self.id, %error, "could not be kept");
-            return Some(tokio::time::Instant::now() + SAVE_RETRY);
-        }
-        self.is_dirty = false;
-        self.view.send_replace(Arc::new(self.record.clone()));
-        for ack in self.acks.drain(..) {
-            // Who asked may have gone.
-            let _ = ack.send(());
-        }
-        None
-    }
-
-    fn gather_news(&mut self) {
-        let status = TaskStatus::of(&self.record);
-        let is_status_news = status > self.record.reported;
-        if !is_status_news && !report::has_container_news(&self.record) {
-            self.gather_until = None;
-            return;
-        }
-        let now = tokio::time::Instant::now();
-        let until = *self.gather_until.get_or_insert(now + GATHER);
-        if !is_status_news && now < until {
-            return;
-        }
-        self.gather_until = None;
-        let taken = report::take_report(
-            &self.deps.services.config.cluster,
-            &self.arn,
-            self.plan.as_deref(),
-            &mut self.record,
-        );
-        match taken {
-            Ok(request) => {
-                self.record.outbox.push_back(request);
-                self.is_dirty = true;
-            }
-            Err(error) => {
-                tracing::error!(task = self.id, %error, "no report");
-            }
-        }
-    }
-
-    /// Sends the outbox's first report, if none is on its way. Only what is
-    /// kept is sent: a report is never heard of twice with different words.
-    fn start_submitting(&mut self) {
-        if self.submitting.is_some() || self.is_dirty {
-            return;
-        }
-        let Some(request) = self.record.outbox.front() else { return };
-        let request: Value = request.clone();
-        let services = Arc::clone(&self.deps.services);
-        let permits = Arc::clone(&self.deps.permits);
-        self.submitting = Some(tokio::spawn(async move {
-            submit(&services, &permits, request).await;
-        }));
     }
 
     fn next_timer(
