@@ -114,6 +114,10 @@ impl Limits {
     }
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one member after the other of one large shape"
+)]
 fn describe(
     row: &Task,
     definition: &ecs::TaskDefinition,

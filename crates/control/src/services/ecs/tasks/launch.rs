@@ -44,6 +44,10 @@ pub(super) struct Spot<'a> {
 }
 
 /// The row of a new task.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one member after the other of one large shape"
+)]
 pub(super) fn task(
     scope: &Scope,
     cluster: &Cluster,

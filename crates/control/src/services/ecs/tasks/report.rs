@@ -79,10 +79,10 @@ fn container(row: &mut Task, change: ContainerStateChange) {
         Some("STOPPED") => 2,
         _ => 0,
     };
-    if order(change.status.as_deref()) >= order(known.last_status.as_deref()) {
-        if let Some(status) = change.status {
-            known.last_status = Some(status);
-        }
+    let is_news =
+        order(change.status.as_deref()) >= order(known.last_status.as_deref());
+    if is_news && let Some(status) = change.status {
+        known.last_status = Some(status);
     }
     known.runtime_id = change.runtime_id.or(known.runtime_id.take());
     known.exit_code = change.exit_code.or(known.exit_code);
