@@ -71,8 +71,18 @@ pub(super) fn start(
         (Some(pid), None) => pid,
         (None, _) => return Err(io::ErrorKind::BrokenPipe.into()),
     };
-    set_nonblocking(&output)?;
-    Ok(RunningExec { pid, pidfd: pidfd_open(pid)?, output })
+    match set_nonblocking(&output).and_then(|()| pidfd_open(pid)) {
+        Ok(pidfd) => Ok(RunningExec { pid, pidfd, output }),
+        Err(e) => {
+            // A child nobody waits for would keep the container from ending.
+            // SAFETY: numbers only; the child is ours and not waited for yet.
+            unsafe {
+                libc::kill(pid, libc::SIGKILL);
+                libc::waitpid(pid, std::ptr::null_mut(), 0);
+            }
+            Err(e)
+        }
+    }
 }
 
 struct Ends {
