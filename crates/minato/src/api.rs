@@ -223,12 +223,10 @@ impl Api {
 
 /// What the API said, without the chain of a transport around it.
 fn plain(error: CallError) -> anyhow::Error {
-    match error {
-        CallError::Api(error) => {
-            anyhow::anyhow!("{}: {}", error.code(), error.message())
-        }
-        other => anyhow::Error::new(other),
+    if let CallError::Api(error) = error {
+        return anyhow::anyhow!("{}: {}", error.code(), error.message());
     }
+    anyhow::Error::new(error)
 }
 
 /// The id of a task.

@@ -42,7 +42,8 @@ pub(crate) async fn wait_stopped(api: &Api, tasks: &[ecs::Task]) -> Result<()> {
         let cluster = task.cluster_arn.clone().unwrap_or_default();
         let arn = task.task_arn.clone().unwrap_or_default();
         loop {
-            let now = api.describe(&cluster, &[arn.clone()]).await?;
+            let now =
+                api.describe(&cluster, std::slice::from_ref(&arn)).await?;
             let is_over = now
                 .iter()
                 .all(|task| task.last_status.as_deref() == Some("STOPPED"));

@@ -109,14 +109,14 @@ impl Api for ClientApi {
             };
             let client = self.client.in_region(region);
             let called = client.call_value(service, operation, &input).await;
-            called.map_err(|error| match error {
-                CallError::Api(error) => ApiCallError {
-                    code: Some(error.code().to_owned()),
-                    message: error.message().to_owned(),
-                },
-                other => {
-                    ApiCallError { code: None, message: other.to_string() }
+            called.map_err(|error| {
+                if let CallError::Api(error) = error {
+                    return ApiCallError {
+                        code: Some(error.code().to_owned()),
+                        message: error.message().to_owned(),
+                    };
                 }
+                ApiCallError { code: None, message: error.to_string() }
             })
         })
     }
