@@ -76,6 +76,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_committed_table_is_this_one() {
+        let path =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/coverage.md");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(path, markdown()).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(
+            committed,
+            markdown(),
+            "UPDATE_GOLDEN=1 cargo test -p minato-control coverage writes it"
+        );
+    }
+
+    #[test]
     fn every_operation_of_the_models_has_one_verdict() {
         for coverage in all() {
             let model: BTreeSet<&str> =

@@ -450,6 +450,8 @@ async fn a_pull_that_nobody_waits_for_ends_and_leaves_nothing() {
             .unwrap()
             .unwrap(),
     );
+    // Bytes are counted as they come in, which is before the first is unpacked.
+    wait_for("the unpacker to begin", || store.count("tmp") == 1).await;
     // While it runs, what it has added is not collected.
     assert_eq!(store.images.prune(&[]).unwrap().layers, 0);
     assert_eq!(store.count("tmp"), 1);
