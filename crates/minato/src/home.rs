@@ -243,13 +243,19 @@ impl Running {
     }
 }
 
-/// When a process started, in clock ticks since boot (proc(5), `stat`).
+/// When a process that runs started, in clock ticks since boot (proc(5),
+/// `stat`).
 fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command may hold blanks and brackets; what follows the last one
     // does not. Field 22 is the twentieth after it.
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = rest.split_whitespace();
+    // A dead one whose parent has not looked yet runs no more.
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 /// A pair of keys.
@@ -409,5 +415,18 @@ mod tests {
         assert!(here.is_alive());
         let other = Running { started: here.started + 1, ..here };
         assert!(!other.is_alive());
+    }
+
+    #[test]
+    fn a_dead_process_that_nobody_waited_for_does_not_run() {
+        let mut child =
+            std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert!(start_time(pid).is_some());
+        child.kill().unwrap();
+        while start_time(pid).is_some() {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
     }
 }

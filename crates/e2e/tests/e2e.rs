@@ -1,0 +1,7 @@
+//! Whole-product tests: real containers, stock clients. They need root, a
+//! static busybox, the AWS CLI and boto3; `scripts/test` brings them.
+
+#[path = "e2e/flow.rs"]
+mod flow;
+#[path = "e2e/restart.rs"]
+mod restart;
