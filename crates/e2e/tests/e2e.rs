@@ -1,5 +1,6 @@
 //! Whole-product tests: real containers, stock clients. They need root, a
 //! static busybox, the AWS CLI and boto3; `scripts/test` brings them.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 #[path = "e2e/flow.rs"]
 mod flow;
