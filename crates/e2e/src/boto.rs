@@ -70,8 +70,8 @@ pub struct Boto {
 }
 
 impl Boto {
-    /// The worker as an argument of `python3 -c`.
-    pub(crate) fn start(mut python: Command) -> Result<Boto> {
+    /// Starts the worker with a command that runs Python.
+    pub fn start(mut python: Command) -> Result<Boto> {
         let mut process = python
             .args(["-c", WORKER])
             .stdin(Stdio::piped())

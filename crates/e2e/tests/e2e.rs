@@ -2,7 +2,15 @@
 //! static busybox, the AWS CLI and boto3; `scripts/test` brings them.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
+#[path = "e2e/clients.rs"]
+mod clients;
+#[path = "e2e/ends.rs"]
+mod ends;
 #[path = "e2e/flow.rs"]
 mod flow;
+#[path = "e2e/hostile.rs"]
+mod hostile;
+#[path = "e2e/ports.rs"]
+mod ports;
 #[path = "e2e/restart.rs"]
 mod restart;
