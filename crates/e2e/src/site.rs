@@ -112,6 +112,15 @@ impl Site {
         Ok(())
     }
 
+    /// Ends Minato in good order; its tasks run on.
+    pub fn down_keeping_tasks(&mut self) -> Result<()> {
+        self.minato(&["down", "--keep-tasks"]).with_context(|| self.log())?;
+        let mut child = self.minato.take().context("no Minato runs")?;
+        let status = child.wait()?;
+        ensure!(status.success(), "minato up ended with {status}");
+        Ok(())
+    }
+
     /// Everything but the disk is lost, as when the machine is restarted.
     pub fn reboot(&mut self, boot_id: &str) -> Result<()> {
         self.kill_minato()?;

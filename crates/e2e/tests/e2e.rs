@@ -2,8 +2,12 @@
 //! static busybox, the AWS CLI and boto3; `scripts/test` brings them.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
+#[path = "e2e/cli.rs"]
+mod cli;
 #[path = "e2e/clients.rs"]
 mod clients;
+#[path = "e2e/crash.rs"]
+mod crash;
 #[path = "e2e/ends.rs"]
 mod ends;
 #[path = "e2e/flow.rs"]
