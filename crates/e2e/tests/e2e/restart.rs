@@ -125,6 +125,11 @@ fn tasks_outlive_a_killed_minato() {
         assert_eq!(place(&task), places[arn]);
         assert_eq!(processes(&site, &places[arn].1), processes_before);
     }
+    // Once more, at moments when lines are on their way.
+    for _ in 0..3 {
+        site.kill_minato().unwrap();
+        site.up().unwrap();
+    }
     for n in 0..living.len() {
         let family = format!("count{n}");
         let already = counted(&mut site, &family);
