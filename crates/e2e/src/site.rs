@@ -327,6 +327,10 @@ impl Site {
         let devices = self.run("cat", &["/proc/net/dev"])?;
         // Two lines of heading, and loopback.
         ensure!(devices.lines().count() == 3, "left behind:\n{devices}");
+        // Where there is no nft to ask, the rest must do.
+        let rules = self.command("nft").args(["list", "ruleset"]).output()?;
+        let rules = String::from_utf8_lossy(&rules.stdout).into_owned();
+        ensure!(!rules.contains("minato"), "left behind:\n{rules}");
         Ok(())
     }
 }

@@ -62,3 +62,39 @@ fn ports_of_the_host_lead_to_containers() {
     assert_eq!(page(&site, 8088), "second");
     site.finish().unwrap();
 }
+
+#[test]
+fn tasks_with_their_own_addresses_reach_each_other() {
+    let mut site = Site::start().unwrap();
+    let mut serving = server("serving", 80);
+    serving["networkMode"] = json!("awsvpc");
+    let serving = site.start_task(serving, "EC2").unwrap();
+    let task = site.wait_task(&serving, "RUNNING").unwrap();
+    let interface = &task["containers"][0]["networkInterfaces"][0];
+    let address = interface["privateIpv4Address"].as_str().unwrap();
+    // Another task of another network mode gets there too.
+    for mode in ["awsvpc", "bridge"] {
+        let asking = json!({
+            "family": "asking",
+            "networkMode": mode,
+            "containerDefinitions": [{
+                "name": "ask",
+                "image": minato_e2e::IMAGE,
+                "cpu": 16,
+                "memory": 32,
+                "command": [
+                    "/bin/sh", "-c",
+                    format!("n=0; until wget -q -O - http://{address}/; do \
+                             n=$((n+1)); [ $n -lt 50 ] || exit 5; \
+                             sleep 0.1; done")
+                ]
+            }]
+        });
+        let asking = site.start_task(asking, "EC2").unwrap();
+        let task = site.wait_task(&asking, "STOPPED").unwrap();
+        assert_eq!(task["containers"][0]["exitCode"], 0, "{mode}: {task}");
+        let said = site.minato(&["logs", &asking]).unwrap();
+        assert!(said.contains("serving"), "{mode}: {said}");
+    }
+    site.finish().unwrap();
+}
