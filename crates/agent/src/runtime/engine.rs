@@ -10,8 +10,8 @@ use minato_engine::container::{
     ContainerError, Containers, LogEntry, LogReader, LogStream, signal_number,
 };
 use minato_engine::image::{
-    Image, ImageReference, ImageStore, PullImageError, PullOptions,
-    RegistryAuth, RegistryError,
+    Image, ImageOrigin, ImageReference, ImageStore, PullImageError,
+    PullOptions, RegistryAuth, RegistryError,
 };
 use minato_engine::network::{
     HostPort, Network, Protocol, Publish, Subnet, TaskEni, resolv_conf,
@@ -47,6 +47,22 @@ impl EngineRuntime {
         subnets: Vec<Subnet>,
     ) -> EngineRuntime {
         EngineRuntime { boot_id, containers, images, network, subnets }
+    }
+
+    /// An image that somebody loaded by hand is meant to be run as it is: its
+    /// name may mean nothing to any registry, or something else.
+    fn behavior_for(
+        &self,
+        reference: &ImageReference,
+        behavior: PullBehavior,
+    ) -> PullBehavior {
+        let found = self.images.get(reference).ok().flatten();
+        let is_loaded =
+            found.is_some_and(|image| image.origin == ImageOrigin::Loaded);
+        if is_loaded && behavior == PullBehavior::Default {
+            return PullBehavior::PreferCached;
+        }
+        behavior
     }
 
     fn subnet_of(&self, ip: Ipv4Addr) -> Result<String, RuntimeError> {
@@ -145,6 +161,7 @@ impl Runtime for EngineRuntime {
                 username: login.username.clone(),
                 password: login.password.clone(),
             });
+            let behavior = self.behavior_for(&reference, behavior);
             let options =
                 PullOptions { auth, behavior, ..PullOptions::default() };
             let pulled = self.images.pull(&reference, options).await;
