@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use minato_core::placement::{Capacity, Claim, Ledger};
 use minato_store::{Key, Row, Tables};
 use minato_wire::{Timestamp, ecs};
 use serde::{Deserialize, Serialize};
@@ -194,6 +195,28 @@ impl Host {
     }
 }
 
+impl Host {
+    /// The host's books with all its tasks entered: what placement asks and
+    /// what `remainingResources` shows.
+    pub(crate) fn ledger<'a>(
+        &self,
+        tasks: impl IntoIterator<Item = &'a Task>,
+    ) -> Ledger {
+        let mut ledger = Ledger::new(Capacity {
+            cpu: self.cpu,
+            memory_mib: self.memory_mib,
+            reserved_ports: self.reserved_ports.clone(),
+            reserved_ports_udp: self.reserved_ports_udp.clone(),
+            gpus: 0,
+            enis: None,
+        });
+        for task in tasks {
+            ledger.add(&Claim::from(&task.needs));
+        }
+        ledger
+    }
+}
+
 impl Row for Host {
     const TABLE: &'static str = "ecs.host";
 
@@ -292,6 +315,19 @@ pub struct Needs {
     /// Network interfaces.
     #[serde(default)]
     pub enis: u32,
+}
+
+impl From<&Needs> for Claim {
+    fn from(needs: &Needs) -> Claim {
+        Claim {
+            cpu: needs.cpu,
+            memory_mib: needs.memory_mib,
+            ports: needs.ports.clone(),
+            ports_udp: needs.ports_udp.clone(),
+            gpus: needs.gpus,
+            enis: needs.enis,
+        }
+    }
 }
 
 /// A task: as the API shows it, and what the control plane knows beside.

@@ -41,6 +41,8 @@ kinds! {
     ContainerInstanceKind ContainerInstanceId "container instance";
     /// A network interface or volume attached to a task or an instance.
     AttachmentKind AttachmentId "attachment";
+    /// A message of an agent's session.
+    MessageKind MessageId "message";
 }
 
 /// A UUID that knows what it names.

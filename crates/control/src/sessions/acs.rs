@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use minato_core::id::MessageId;
 use minato_core::status::TaskStatus;
 use minato_store::{Changes, Row};
 use minato_wire::acs::{
@@ -321,7 +322,7 @@ impl Session {
     }
 
     fn message_id(&self) -> String {
-        uuid_text(self.cx.ids.uuid())
+        MessageId::new(self.cx.ids.uuid()).dashed()
     }
 
     /// The counter that payloads and manifests share; it grows with every
@@ -340,17 +341,4 @@ fn identifier(
         task_cluster_arn,
         desired_status: "RUNNING".to_owned(),
     }
-}
-
-/// A UUID's dashed text form.
-pub(crate) fn uuid_text(uuid: u128) -> String {
-    let hex = format!("{uuid:032x}");
-    format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    )
 }

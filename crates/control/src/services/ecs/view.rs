@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use minato_core::placement::Ledger;
 use minato_store::{Snapshot, Tx};
 use minato_wire::ecs::{self, LaunchType, Resource};
 use std::sync::Arc;
@@ -44,29 +45,6 @@ impl ReadIndex for Tx {
     }
 }
 
-/// What of a host is taken, by every kind of task.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Used {
-    pub(crate) cpu: i64,
-    pub(crate) memory_mib: i64,
-    pub(crate) ports: BTreeSet<u16>,
-    pub(crate) ports_udp: BTreeSet<u16>,
-}
-
-impl Used {
-    /// Adds up the tasks of a host: the ledger.
-    pub(crate) fn of<'a>(tasks: impl IntoIterator<Item = &'a Task>) -> Used {
-        let mut used = Used::default();
-        for task in tasks {
-            used.cpu += task.needs.cpu;
-            used.memory_mib += task.needs.memory_mib;
-            used.ports.extend(&task.needs.ports);
-            used.ports_udp.extend(&task.needs.ports_udp);
-        }
-        used
-    }
-}
-
 /// A container instance as `DescribeContainerInstances` shows it.
 pub(crate) fn container_instance(
     rows: &impl ReadIndex,
@@ -75,7 +53,8 @@ pub(crate) fn container_instance(
     let host_key = Host::key_of(&row.account, &row.region, &row.host);
     let host = rows.row::<Host>(&host_key);
     let tasks = rows.tasks_on(&row.account, &row.region, &row.host);
-    let used = Used::of(tasks.iter().map(AsRef::as_ref));
+    let ledger =
+        host.as_ref().map(|host| host.ledger(tasks.iter().map(AsRef::as_ref)));
     let is_ours = |task: &&Arc<Task>| {
         task.cluster == row.cluster
             && task.task.launch_type != Some(LaunchType::Fargate)
@@ -92,7 +71,7 @@ pub(crate) fn container_instance(
         capacity_provider_name: row.capacity_provider.clone(),
         version: Some(row.version),
         version_info: Some(row.version_info.clone().unwrap_or_default()),
-        remaining_resources: Some(remaining(row, host.as_deref(), &used)),
+        remaining_resources: Some(remaining(row, ledger.as_ref())),
         registered_resources: Some(
             row.registered_resources.iter().map(filled).collect(),
         ),
@@ -129,42 +108,30 @@ fn filled(resource: &Resource) -> Resource {
 /// What is left of the host; for ports, as ECS has it, those in use.
 fn remaining(
     row: &ContainerInstance,
-    host: Option<&Host>,
-    used: &Used,
+    ledger: Option<&Ledger>,
 ) -> Vec<Resource> {
-    let none = BTreeSet::new();
-    let less = |total: Option<i32>, used: i64| {
-        let left = i64::from(total.unwrap_or(0)) - used;
-        Some(i32::try_from(left).unwrap_or(0))
-    };
-    let ports = |reserved: &BTreeSet<u16>, used: &BTreeSet<u16>| {
-        Some(reserved.union(used).map(u16::to_string).collect::<Vec<_>>())
-    };
-    row.registered_resources
-        .iter()
-        .map(|resource| {
-            let mut left = filled(resource);
-            match resource.name.as_deref() {
-                Some("CPU") => {
-                    left.integer_value = less(resource.integer_value, used.cpu);
-                }
-                Some("MEMORY") => {
-                    left.integer_value =
-                        less(resource.integer_value, used.memory_mib);
-                }
-                Some("PORTS") => {
-                    let reserved =
-                        host.map_or(&none, |host| &host.reserved_ports);
-                    left.string_set_value = ports(reserved, &used.ports);
-                }
-                Some("PORTS_UDP") => {
-                    let reserved =
-                        host.map_or(&none, |host| &host.reserved_ports_udp);
-                    left.string_set_value = ports(reserved, &used.ports_udp);
-                }
-                _ => {}
+    let left_over = |resource: &Resource| {
+        let mut left = filled(resource);
+        // The host of a deregistered instance is gone: nothing is in use.
+        let Some(ledger) = ledger else { return left };
+        let integer = |left: i64| Some(i32::try_from(left).unwrap_or(0));
+        let ports = |ports: BTreeSet<u16>| {
+            Some(ports.iter().map(u16::to_string).collect())
+        };
+        match resource.name.as_deref() {
+            Some("CPU") => left.integer_value = integer(ledger.free_cpu()),
+            Some("MEMORY") => {
+                left.integer_value = integer(ledger.free_memory_mib());
             }
-            left
-        })
-        .collect()
+            Some("PORTS") => {
+                left.string_set_value = ports(ledger.used_ports());
+            }
+            Some("PORTS_UDP") => {
+                left.string_set_value = ports(ledger.used_ports_udp());
+            }
+            _ => {}
+        }
+        left
+    };
+    row.registered_resources.iter().map(left_over).collect()
 }

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use minato_core::placement::{
-    self, Candidate, Capacity, Claim, Ledger, Plan, Request, World,
-    fargate_failure,
+    self, Candidate, Ledger, Plan, Request, World, fargate_failure,
 };
 use minato_core::task_definition::Demand;
 use minato_store::{Key, Tx};
@@ -21,7 +20,7 @@ use super::launch::Launch;
 use crate::context::Scope;
 use crate::services::ec2::rows::SubnetRow;
 use crate::tables::{
-    Cluster, ContainerInstance, Host, Needs, TaskDefinition, namespace,
+    Cluster, ContainerInstance, Host, TaskDefinition, namespace,
 };
 
 /// What is to be placed.
@@ -53,19 +52,6 @@ pub(super) struct Placed {
 /// A failure entry.
 pub(super) fn failure(arn: Option<String>, reason: &str) -> Failure {
     Failure { arn, reason: Some(reason.to_owned()), ..Default::default() }
-}
-
-impl From<&Needs> for Claim {
-    fn from(needs: &Needs) -> Claim {
-        Claim {
-            cpu: needs.cpu,
-            memory_mib: needs.memory_mib,
-            ports: needs.ports.clone(),
-            ports_udp: needs.ports_udp.clone(),
-            gpus: needs.gpus,
-            enis: needs.enis,
-        }
-    }
 }
 
 /// Finds places for all tasks of a call, in the transaction that takes them.
@@ -253,17 +239,10 @@ fn instances(
 
 /// A host's ledger and its tasks by group.
 fn books(tx: &Tx, host: &Host) -> (Ledger, BTreeMap<String, u32>) {
-    let mut ledger = Ledger::new(Capacity {
-        cpu: host.cpu,
-        memory_mib: host.memory_mib,
-        reserved_ports: host.reserved_ports.clone(),
-        reserved_ports_udp: host.reserved_ports_udp.clone(),
-        gpus: 0,
-        enis: None,
-    });
+    let tasks = tx.tasks_on(&host.account, &host.region, &host.id);
+    let ledger = host.ledger(tasks.iter().map(AsRef::as_ref));
     let mut groups = BTreeMap::new();
-    for task in tx.tasks_on(&host.account, &host.region, &host.id) {
-        ledger.add(&Claim::from(&task.needs));
+    for task in &tasks {
         let group = task.task.group.clone().unwrap_or_default();
         *groups.entry(group).or_insert(0) += 1;
     }
