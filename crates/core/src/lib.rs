@@ -14,6 +14,7 @@ pub mod placement;
 pub mod query;
 pub mod rule;
 pub mod run_task;
+pub mod service;
 pub mod status;
 pub mod tags;
 pub mod task_definition;
