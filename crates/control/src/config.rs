@@ -1,5 +1,7 @@
 //! What an operator decides about a control plane.
 
+use minato_core::service::Pace;
+
 use crate::call::Credential;
 
 /// Settings of a control plane that do not change while it runs.
@@ -16,6 +18,8 @@ pub struct Config {
     /// How long a stopped task stays describable. ECS promises "at least one
     /// hour" (developer guide, task lifecycle).
     pub stopped_task_retention_ms: i64,
+    /// How patient the service scheduler is.
+    pub pace: Pace,
 }
 
 impl Config {
@@ -30,6 +34,7 @@ impl Config {
             credentials: vec![],
             poll_endpoint: "http://127.0.0.1:4566".to_owned(),
             stopped_task_retention_ms: 60 * 60 * 1000,
+            pace: Pace::FAST,
         }
     }
 }

@@ -39,6 +39,11 @@ impl Context {
         (0..count).map(|_| one()).collect()
     }
 
+    /// Numbers for ids that are made within a transaction.
+    pub(crate) fn draw(&self, count: usize) -> Draw {
+        Draw((0..count).map(|_| self.ids.uuid()).collect())
+    }
+
     /// Runs a transaction whose refusal is already an API error.
     pub(crate) async fn transact<T: Send + 'static>(
         &self,
@@ -48,6 +53,20 @@ impl Context {
             .transact(change)
             .await
             .map_err(|error: TransactError<ApiError>| error.flatten(unstored))
+    }
+}
+
+/// Random numbers that came with a command, so that what it makes of them can
+/// be made again.
+#[derive(Debug)]
+pub(crate) struct Draw(Vec<u128>);
+
+impl Draw {
+    /// The next number. Whoever draws more than was asked for gets zeros,
+    /// which is a mistake that tests see.
+    pub(crate) fn next(&mut self) -> u128 {
+        debug_assert!(!self.0.is_empty(), "more numbers than were drawn");
+        self.0.pop().unwrap_or_default()
     }
 }
 

@@ -3,12 +3,20 @@
 //! Keys begin with account and region, so that both are namespaces. A row
 //! keeps what was decided; what can be counted or derived is not stored.
 
+mod service;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use minato_core::placement::{Capacity, Claim, Ledger};
 use minato_store::{Key, Row, Tables};
 use minato_wire::{Timestamp, ecs};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use service::EVENTS_MAX;
+pub use service::{
+    Deployment, OfService, Service, ServiceDeployment, ServiceEvent,
+    ServiceRef, ServiceRevision,
+};
 
 /// Every table of the control plane.
 pub fn tables() -> Tables {
@@ -21,6 +29,10 @@ pub fn tables() -> Tables {
             .with::<ContainerInstance>()
             .with::<Task>()
             .with::<RunTaskToken>()
+            .with::<Service>()
+            .with::<ServiceRevision>()
+            .with::<ServiceDeployment>()
+            .with::<ServiceEvent>()
             .with::<AccountSetting>(),
     )
 }
@@ -360,6 +372,9 @@ pub struct Task {
     /// Its network interface, once it has one.
     #[serde(default)]
     pub network_interface: Option<String>,
+    /// The service it belongs to, if any.
+    #[serde(default)]
+    pub service: Option<OfService>,
 }
 
 impl Task {
@@ -409,6 +424,14 @@ impl Row for Task {
         if !self.is_stopped() {
             let host = Task::on_host(&self.account, &self.region, &self.host);
             indexes.push(("host", host));
+        }
+        // A service looks at its tasks until it has counted their end.
+        if let Some(service) = &self.service
+            && !(self.is_stopped() && service.is_counted)
+        {
+            let Task { account, region, cluster, .. } = self;
+            let key = Service::key_of(account, region, cluster, &service.name);
+            indexes.push(("service", key));
         }
         indexes
     }

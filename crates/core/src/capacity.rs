@@ -113,6 +113,11 @@ fn share(item: &CapacityProviderStrategyItem) -> Result<Share, RuleError> {
     })
 }
 
+/// The shares of a strategy that was checked before.
+pub fn shares(items: &[CapacityProviderStrategyItem]) -> Vec<Share> {
+    items.iter().filter_map(|item| share(item).ok()).collect()
+}
+
 /// A strategy as it is echoed: weight and base are always filled in.
 pub fn echo(shares: &[Share]) -> Vec<CapacityProviderStrategyItem> {
     let number = |value: u32| Some(i32::try_from(value).unwrap_or(i32::MAX));

@@ -41,6 +41,10 @@ kinds! {
     ContainerInstanceKind ContainerInstanceId "container instance";
     /// A network interface or volume attached to a task or an instance.
     AttachmentKind AttachmentId "attachment";
+    /// A service, told from earlier ones of its name.
+    ServiceKind ServiceId "service";
+    /// What a service tells of itself.
+    ServiceEventKind ServiceEventId "service event";
     /// A message of an agent's session.
     MessageKind MessageId "message";
 }

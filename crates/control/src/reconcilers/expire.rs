@@ -1,11 +1,13 @@
 //! Forgets what nobody may ask for any more.
 
+mod services;
+
 use minato_store::{Key, Row, Snapshot};
 use minato_wire::ApiError;
 use minato_wire::ecs::TaskDefinitionStatus;
 
 use crate::context::Context;
-use crate::tables::{RunTaskToken, Task, TaskDefinition, namespace};
+use crate::tables::{RunTaskToken, Service, Task, TaskDefinition, namespace};
 
 /// How long a client token is remembered (reference, section 2).
 const TOKEN_LIFE_MS: i64 = 24 * 60 * 60 * 1000;
@@ -33,7 +35,12 @@ pub(super) async fn pass(cx: &Context) {
         .take(BATCH_MAX)
         .collect();
     let definitions = deleted_definitions(&rows);
-    if tasks.is_empty() && tokens.is_empty() && definitions.is_empty() {
+    let services = services::Expired::find(&rows, now, kept_ms);
+    if tasks.is_empty()
+        && tokens.is_empty()
+        && definitions.is_empty()
+        && services.is_empty()
+    {
         return;
     }
     let removed = cx.transact(move |tx| -> Result<(), ApiError> {
@@ -46,6 +53,7 @@ pub(super) async fn pass(cx: &Context) {
         for key in definitions {
             tx.delete::<TaskDefinition>(&key);
         }
+        services.remove(tx);
         Ok(())
     });
     if let Err(error) = removed.await {
@@ -65,7 +73,9 @@ fn deleted_definitions(rows: &Snapshot) -> Vec<Key> {
             let arn = &row.definition.task_definition_arn;
             let within = namespace(&row.account, &row.region);
             let mut tasks = rows.scan::<Task>(&within);
+            let mut services = rows.scan::<Service>(&within);
             !tasks.any(|task| task.task.task_definition_arn == *arn)
+                && !services.any(|service| service.uses(arn.as_deref()))
         })
         .map(|row| row.key())
         .take(BATCH_MAX)

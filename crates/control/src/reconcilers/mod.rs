@@ -6,6 +6,7 @@
 
 mod expire;
 mod provision;
+mod services;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,7 @@ pub(crate) fn spawn(
     stop: &CancellationToken,
 ) {
     running.spawn(run_provision(Arc::clone(cx), stop.clone()));
+    running.spawn(services::run(Arc::clone(cx), stop.clone()));
     running.spawn(run_expire(Arc::clone(cx), stop.clone()));
     running.spawn(run_sweep_logs(Arc::clone(cx), stop.clone()));
 }

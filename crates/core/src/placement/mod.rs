@@ -155,6 +155,17 @@ pub struct Plan {
     pub refusals: Vec<Refusal>,
 }
 
+/// Whether a candidate could have a task of the request if it had nothing
+/// else to do and its agent were connected.
+pub fn is_eligible(candidate: &Candidate, request: &Request) -> bool {
+    let connected = Candidate { agent_connected: true, ..candidate.clone() };
+    refusal::fixed(&connected, request).is_none()
+        && request.constraints.iter().all(|constraint| match constraint {
+            Constraint::DistinctInstance => true,
+            Constraint::MemberOf(expression) => expression.matches(candidate),
+        })
+}
+
 /// Places the tasks of a request, claiming what they take from the ledgers.
 pub fn plan(world: &mut World, request: &Request) -> Plan {
     let mut refusals = vec![];

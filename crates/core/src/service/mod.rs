@@ -19,6 +19,7 @@ mod breaker;
 mod daemon;
 mod limits;
 mod replica;
+pub mod rules;
 mod victims;
 
 use std::collections::BTreeSet;

@@ -252,6 +252,5 @@ fn balance(plan: &mut Plan, kept: &[&Member], target: &Target, room: u32) {
     if let Some((zone, _)) = emptiest {
         plan.start = 1;
         plan.start_zone = Some((*zone).to_owned());
-        plan.is_settled = false;
     }
 }

@@ -7,11 +7,16 @@
 mod cluster;
 mod container;
 mod container_instance;
+mod service;
 mod task;
 
 pub use cluster::{ClusterEvent, ClusterStatus};
 pub use container::{ContainerEvent, ContainerStatus};
 pub use container_instance::{InstanceEvent, InstanceStatus};
+pub use service::{
+    RolloutEvent, RolloutState, ServiceDeploymentEvent,
+    ServiceDeploymentStatus, ServiceEvent, ServiceStatus,
+};
 pub use task::{DesiredStatus, TaskEvent, TaskStatus};
 
 /// An event that has no meaning in the state it met.

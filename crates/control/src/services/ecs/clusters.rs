@@ -6,7 +6,9 @@ mod view;
 use std::sync::Arc;
 
 use minato_core::capacity;
-use minato_core::status::{ClusterEvent, ClusterStatus, InstanceStatus};
+use minato_core::status::{
+    ClusterEvent, ClusterStatus, InstanceStatus, ServiceStatus,
+};
 use minato_store::Tx;
 use minato_wire::ApiError;
 use minato_wire::ecs::{
@@ -22,7 +24,7 @@ use super::lookup;
 use super::page::page;
 use super::tasks::missing;
 use crate::context::{Context, Scope};
-use crate::tables::{Cluster, ContainerInstance, Task, namespace};
+use crate::tables::{Cluster, ContainerInstance, Service, Task, namespace};
 
 /// The most clusters one call describes, and one page lists.
 const CLUSTERS_MAX: usize = 100;
@@ -263,11 +265,20 @@ pub(crate) async fn put_cluster_capacity_providers(
     let strategy = capacity::strategy(&strategy, &providers)?;
     let cluster = change(cx, scope, input.cluster, move |tx, row| {
         let within = Cluster::key_of(&row.account, &row.region, &row.name);
-        let in_use = tx
+        let of_tasks = tx
             .scan::<Task>(&within)
             .filter(|task| !task.is_stopped())
-            .filter_map(|task| task.task.capacity_provider_name.clone())
-            .find(|used| !providers.contains(used));
+            .filter_map(|task| task.task.capacity_provider_name.clone());
+        let of_services = tx
+            .scan::<Service>(&within)
+            .filter(|service| service.status == ServiceStatus::Active)
+            .flat_map(|service| {
+                let items = service.service.capacity_provider_strategy.clone();
+                items.unwrap_or_default()
+            })
+            .filter_map(|item| item.capacity_provider);
+        let in_use =
+            of_tasks.chain(of_services).find(|used| !providers.contains(used));
         if let Some(used) = in_use {
             return Err(error::resource_in_use_exception(format!(
                 "The specified capacity provider is in use and cannot be \
@@ -298,6 +309,14 @@ pub(crate) async fn delete_cluster(
             return Err(error::cluster_contains_container_instances_exception(
                 "The Cluster cannot be deleted while Container Instances are \
                  active or draining.",
+            ));
+        }
+        let has_services = tx
+            .scan::<Service>(&within)
+            .any(|service| service.status == ServiceStatus::Active);
+        if has_services {
+            return Err(error::cluster_contains_services_exception(
+                "The Cluster cannot be deleted while Services are active.",
             ));
         }
         if tx.scan::<Task>(&within).any(|task| !task.is_stopped()) {

@@ -6,23 +6,57 @@ use minato_wire::ecs::error;
 use std::sync::Arc;
 
 use crate::context::Scope;
-use crate::tables::Cluster;
+use crate::tables::{Cluster, Service};
 
 /// What can be read from: a snapshot, or a transaction under way.
 pub(crate) trait Read {
     /// The row at `key`.
     fn row<R: minato_store::Row>(&self, key: &Key) -> Option<Arc<R>>;
+
+    /// The rows whose keys begin with `prefix`.
+    fn rows<R: minato_store::Row>(&self, prefix: &Key) -> Vec<Arc<R>>;
+
+    /// The rows whose key in `index` begins with `prefix`.
+    fn indexed<R: minato_store::Row>(
+        &self,
+        index: &str,
+        prefix: &Key,
+    ) -> Vec<Arc<R>>;
 }
 
 impl Read for Snapshot {
     fn row<R: minato_store::Row>(&self, key: &Key) -> Option<Arc<R>> {
         self.get(key)
     }
+
+    fn rows<R: minato_store::Row>(&self, prefix: &Key) -> Vec<Arc<R>> {
+        self.scan(prefix).collect()
+    }
+
+    fn indexed<R: minato_store::Row>(
+        &self,
+        index: &str,
+        prefix: &Key,
+    ) -> Vec<Arc<R>> {
+        self.by_index(index, prefix).collect()
+    }
 }
 
 impl Read for Tx {
     fn row<R: minato_store::Row>(&self, key: &Key) -> Option<Arc<R>> {
         self.get(key)
+    }
+
+    fn rows<R: minato_store::Row>(&self, prefix: &Key) -> Vec<Arc<R>> {
+        self.scan(prefix).collect()
+    }
+
+    fn indexed<R: minato_store::Row>(
+        &self,
+        index: &str,
+        prefix: &Key,
+    ) -> Vec<Arc<R>> {
+        self.by_index(index, prefix).collect()
     }
 }
 
@@ -48,6 +82,23 @@ pub(crate) fn cluster(
     rows.row::<Cluster>(&key)
         .filter(|cluster| cluster.is_active())
         .ok_or_else(|| error::cluster_not_found_exception("Cluster not found."))
+}
+
+/// The name in a service's name or ARN, of the long form or the short.
+pub(crate) fn service_name(given: &str) -> &str {
+    given.rsplit('/').next().unwrap_or(given)
+}
+
+/// The service that a call means.
+pub(crate) fn service(
+    rows: &impl Read,
+    cluster: &Cluster,
+    given: Option<&str>,
+) -> Result<Arc<Service>, ApiError> {
+    let name = service_name(given.unwrap_or_default());
+    let Cluster { account, region, name: cluster, .. } = cluster;
+    rows.row(&Service::key_of(account, region, cluster, name))
+        .ok_or_else(|| error::service_not_found_exception("Service not found."))
 }
 
 /// The id in a resource id, a dashed UUID or an ARN: 32 hexadecimal digits.

@@ -23,7 +23,19 @@ pub(crate) fn page<T>(
     token: Option<&str>,
     most: usize,
 ) -> Result<Page<T>, ApiError> {
-    let size = page_size(max_results, most, most)?;
+    page_between(items, key, max_results, token, most, most)
+}
+
+/// Like [`page`], where the default is not the largest size.
+pub(crate) fn page_between<T>(
+    items: impl Iterator<Item = T>,
+    key: impl Fn(&T) -> &str,
+    max_results: Option<i32>,
+    token: Option<&str>,
+    default: usize,
+    most: usize,
+) -> Result<Page<T>, ApiError> {
+    let size = page_size(max_results, default, most)?;
     let after = token.map(open).transpose()?;
     let mut rest = items
         .filter(|item| after.as_deref().is_none_or(|after| key(item) > after));

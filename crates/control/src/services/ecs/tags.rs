@@ -1,8 +1,10 @@
-//! Tags of clusters, container instances, task definitions and tasks.
+//! Tags of clusters, container instances, services, task definitions and
+//! tasks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use minato_core::status::ServiceStatus;
 use minato_core::tags;
 use minato_store::Tx;
 use minato_wire::ApiError;
@@ -15,7 +17,9 @@ use minato_wire::ecs::{
 use super::container_instances;
 use super::lookup::{self, Read, resource_id};
 use crate::context::{Context, Scope};
-use crate::tables::{Cluster, ContainerInstance, Task, TaskDefinition};
+use crate::tables::{
+    Cluster, ContainerInstance, Service, Task, TaskDefinition,
+};
 
 /// A row that has tags.
 enum Tagged {
@@ -23,6 +27,7 @@ enum Tagged {
     Instance(Arc<ContainerInstance>),
     Definition(Arc<TaskDefinition>),
     Task(Arc<Task>),
+    Service(Arc<Service>),
 }
 
 impl Tagged {
@@ -32,6 +37,9 @@ impl Tagged {
             Tagged::Instance(row) => &row.tags,
             Tagged::Definition(row) => &row.tags,
             Tagged::Task(row) => row.task.tags.as_deref().unwrap_or_default(),
+            Tagged::Service(row) => {
+                row.service.tags.as_deref().unwrap_or_default()
+            }
         }
     }
 
@@ -51,6 +59,11 @@ impl Tagged {
             Tagged::Task(row) => {
                 let mut row = Task::clone(row);
                 row.task.tags = Some(tags);
+                tx.put(row);
+            }
+            Tagged::Service(row) => {
+                let mut row = Service::clone(row);
+                row.service.tags = Some(tags);
                 tx.put(row);
             }
         }
@@ -109,10 +122,19 @@ fn find(
             let key = TaskDefinition::key_of(account, region, family, revision);
             rows.row(&key).map(Tagged::Definition).ok_or_else(not_found)
         }
-        // Kinds that exist in ECS, but not here: there can be none.
-        "service" | "task-set" | "daemon" | "capacity-provider" => {
-            Err(not_found())
+        "service" => {
+            // The short ARN of old names no cluster and cannot be tagged
+            // (API reference, TagResource).
+            let (cluster, name) = in_cluster()?;
+            let cluster = lookup::cluster(rows, scope, Some(cluster))?;
+            lookup::service(rows, &cluster, Some(name))
+                .ok()
+                .filter(|row| row.status == ServiceStatus::Active)
+                .map(Tagged::Service)
+                .ok_or_else(not_found)
         }
+        // Kinds that exist in ECS, but not here: there can be none.
+        "task-set" | "daemon" | "capacity-provider" => Err(not_found()),
         _ => Err(invalid()),
     }
 }

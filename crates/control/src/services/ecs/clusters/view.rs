@@ -1,10 +1,12 @@
 //! Clusters as the API shows them.
 
-use minato_core::status::InstanceStatus;
+use minato_core::capacity::is_fargate;
+use minato_core::status::{InstanceStatus, ServiceStatus};
 use minato_store::{Snapshot, Tx};
 use minato_wire::ecs::{self, ClusterField, KeyValuePair, LaunchType};
 
-use crate::tables::{Cluster, ContainerInstance, Task};
+use super::super::lookup::Read;
+use crate::tables::{Cluster, ContainerInstance, Service, Task};
 
 /// What is counted in a cluster.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,6 +16,10 @@ struct Counts {
     running_fargate: usize,
     pending_ec2: usize,
     pending_fargate: usize,
+    active_ec2: usize,
+    active_fargate: usize,
+    draining_ec2: usize,
+    draining_fargate: usize,
 }
 
 impl Counts {
@@ -36,35 +42,49 @@ impl Counts {
         }
     }
 
-    fn of_snapshot(rows: &Snapshot, row: &Cluster) -> Counts {
-        let within = Cluster::key_of(&row.account, &row.region, &row.name);
-        let mut counts = Counts::default();
-        rows.scan::<Task>(&within).for_each(|task| counts.add_task(&task));
-        rows.scan::<ContainerInstance>(&within)
-            .for_each(|instance| counts.add_instance(&instance));
-        counts
+    fn add_service(&mut self, service: &Service) {
+        let launch_type = service.service.launch_type;
+        let by_strategy = service.service.capacity_provider_strategy.iter();
+        let fargate = launch_type == Some(LaunchType::Fargate)
+            || by_strategy.flatten().any(|item| {
+                let name = item.capacity_provider.as_deref();
+                is_fargate(name.unwrap_or_default())
+            });
+        let count = match (service.status, fargate) {
+            (ServiceStatus::Active, true) => &mut self.active_fargate,
+            (ServiceStatus::Active, false) => &mut self.active_ec2,
+            (ServiceStatus::Draining, true) => &mut self.draining_fargate,
+            (ServiceStatus::Draining, false) => &mut self.draining_ec2,
+            (ServiceStatus::Inactive, _) => return,
+        };
+        *count += 1;
     }
 
-    fn of_tx(tx: &Tx, row: &Cluster) -> Counts {
+    fn of(rows: &impl Read, row: &Cluster) -> Counts {
         let within = Cluster::key_of(&row.account, &row.region, &row.name);
         let mut counts = Counts::default();
-        tx.scan::<Task>(&within).for_each(|task| counts.add_task(&task));
-        tx.scan::<ContainerInstance>(&within)
-            .for_each(|instance| counts.add_instance(&instance));
+        for task in rows.rows::<Task>(&within) {
+            counts.add_task(&task);
+        }
+        for instance in rows.rows::<ContainerInstance>(&within) {
+            counts.add_instance(&instance);
+        }
+        for service in rows.rows::<Service>(&within) {
+            counts.add_service(&service);
+        }
         counts
     }
 
     fn statistics(&self) -> Vec<KeyValuePair> {
-        // No services yet, so their counts are true as they stand.
         let all = [
             ("runningEC2TasksCount", self.running_ec2),
             ("runningFargateTasksCount", self.running_fargate),
             ("pendingEC2TasksCount", self.pending_ec2),
             ("pendingFargateTasksCount", self.pending_fargate),
-            ("activeEC2ServiceCount", 0),
-            ("activeFargateServiceCount", 0),
-            ("drainingEC2ServiceCount", 0),
-            ("drainingFargateServiceCount", 0),
+            ("activeEC2ServiceCount", self.active_ec2),
+            ("activeFargateServiceCount", self.active_fargate),
+            ("drainingEC2ServiceCount", self.draining_ec2),
+            ("drainingFargateServiceCount", self.draining_fargate),
         ];
         all.into_iter()
             .map(|(name, count)| KeyValuePair {
@@ -92,7 +112,9 @@ fn plain(row: &Cluster, counts: Counts) -> ecs::Cluster {
         pending_tasks_count: number(
             counts.pending_ec2 + counts.pending_fargate,
         ),
-        active_services_count: Some(0),
+        active_services_count: number(
+            counts.active_ec2 + counts.active_fargate,
+        ),
         statistics: Some(vec![]),
         tags: Some(vec![]),
         settings: Some(vec![]),
@@ -112,7 +134,7 @@ pub(super) fn created(row: &Cluster) -> ecs::Cluster {
 
 /// As the updates and `DeleteCluster` answer.
 pub(super) fn changed(tx: &Tx, row: &Cluster) -> ecs::Cluster {
-    full(row, Counts::of_tx(tx, row))
+    full(row, Counts::of(tx, row))
 }
 
 fn full(row: &Cluster, counts: Counts) -> ecs::Cluster {
@@ -130,7 +152,7 @@ pub(super) fn described(
     row: &Cluster,
     include: &[ClusterField],
 ) -> ecs::Cluster {
-    let counts = Counts::of_snapshot(rows, row);
+    let counts = Counts::of(rows, row);
     let mut cluster = plain(row, counts);
     for field in include {
         match field {

@@ -1,64 +1,67 @@
 //! Which kind of capacity a call asks for.
 
-use minato_core::capacity;
+use minato_core::capacity::{self, Share};
 use minato_wire::ApiError;
-use minato_wire::ecs::{
-    CapacityProviderStrategyItem, LaunchType, RunTaskRequest, error,
-};
+use minato_wire::ecs::{CapacityProviderStrategyItem, LaunchType, error};
 
 use crate::tables::Cluster;
 
 /// What a call's tasks run on.
 #[derive(Debug)]
-pub(super) struct Choice {
-    pub(super) launch_type: LaunchType,
-    /// Each task's capacity provider, where a strategy decides; else none.
-    pub(super) providers: Vec<String>,
+pub(crate) struct Choice {
+    pub(crate) launch_type: LaunchType,
+    /// The strategy that decides, if one does.
+    pub(crate) strategy: Vec<Share>,
+}
+
+impl Choice {
+    /// The capacity provider of each of `count` tasks; none where no strategy
+    /// decides.
+    pub(super) fn providers(&self, count: u32) -> Vec<String> {
+        let parts = capacity::distribute(&self.strategy, count);
+        let mut providers = vec![];
+        for (share, part) in self.strategy.iter().zip(parts) {
+            for _ in 0..part {
+                providers.push(share.provider.clone());
+            }
+        }
+        providers
+    }
 }
 
 /// Launch type and capacity providers of the tasks of a call.
 ///
 /// Order: what the call says, the cluster's default strategy, EC2 (API
 /// reference, RunTask `launchType`).
-pub(super) fn choose(
+pub(crate) fn choose(
     cluster: &Cluster,
-    input: &RunTaskRequest,
+    launch_type: Option<LaunchType>,
+    strategy: Option<&[CapacityProviderStrategyItem]>,
 ) -> Result<Choice, ApiError> {
-    let plain = |launch_type| Choice { launch_type, providers: vec![] };
-    let count = u32::try_from(input.count.unwrap_or(1)).unwrap_or(1);
-    let strategy = input.capacity_provider_strategy.as_deref();
+    let plain = |launch_type| Choice { launch_type, strategy: vec![] };
     let strategy = strategy.filter(|items| !items.is_empty());
-    match (input.launch_type, strategy) {
+    match (launch_type, strategy) {
         (Some(_), Some(_)) => Err(error::invalid_parameter_exception(
             "Specifying both a launch type and capacity provider strategy is \
              not supported. Remove one and try again.",
         )),
         (Some(launch_type), None) => Ok(plain(launch_type)),
-        (None, Some(items)) => by_strategy(cluster, items, count),
+        (None, Some(items)) => by_strategy(cluster, items),
         (None, None) => {
             let items = &cluster.default_capacity_provider_strategy;
             if items.is_empty() {
                 return Ok(plain(LaunchType::Ec2));
             }
-            by_strategy(cluster, items, count)
+            by_strategy(cluster, items)
         }
     }
 }
 
-/// Shares the tasks out. All providers that exist so far, FARGATE and
-/// FARGATE_SPOT, are Fargate's.
+/// All providers that exist so far, FARGATE and FARGATE_SPOT, are Fargate's.
 fn by_strategy(
     cluster: &Cluster,
     items: &[CapacityProviderStrategyItem],
-    count: u32,
 ) -> Result<Choice, ApiError> {
-    let shares = capacity::strategy(items, &cluster.capacity_providers)?;
-    let parts = capacity::distribute(&shares, count);
-    let mut providers = vec![];
-    for (share, part) in shares.iter().zip(parts) {
-        for _ in 0..part {
-            providers.push(share.provider.clone());
-        }
-    }
-    Ok(Choice { launch_type: LaunchType::Fargate, providers })
+    let strategy = capacity::strategy(items, &cluster.capacity_providers)?;
+    Ok(Choice { launch_type: LaunchType::Fargate, strategy })
 }

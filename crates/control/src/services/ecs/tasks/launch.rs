@@ -10,37 +10,41 @@ use minato_wire::ecs::{
 };
 
 use crate::context::Scope;
-use crate::tables::{Cluster, Host, Needs, Task, TaskDefinition};
+use crate::tables::{Cluster, Host, Needs, OfService, Task, TaskDefinition};
 
 /// The disk a Fargate task has where nothing else is said, in GiB (developer
 /// guide, "Fargate task ephemeral storage").
 const FARGATE_DISK_GIB: i32 = 20;
 /// What `LATEST` stands for on Linux (developer guide, platform versions).
-const PLATFORM_VERSION: &str = "1.4.0";
+pub(crate) const PLATFORM_VERSION: &str = "1.4.0";
 
 /// What all tasks of one call have in common.
 #[derive(Clone, Debug)]
-pub(super) struct Launch {
-    pub(super) launch_type: LaunchType,
+pub(crate) struct Launch {
+    pub(crate) launch_type: LaunchType,
     /// Each task's capacity provider, where a strategy decides.
-    pub(super) providers: Vec<String>,
-    pub(super) group: Option<String>,
-    pub(super) started_by: Option<String>,
-    pub(super) tags: Vec<ecs::Tag>,
-    pub(super) overrides: Option<TaskOverride>,
-    pub(super) subnets: Vec<String>,
-    pub(super) security_groups: Vec<String>,
+    pub(crate) providers: Vec<String>,
+    pub(crate) group: Option<String>,
+    pub(crate) started_by: Option<String>,
+    pub(crate) tags: Vec<ecs::Tag>,
+    pub(crate) overrides: Option<TaskOverride>,
+    pub(crate) subnets: Vec<String>,
+    pub(crate) security_groups: Vec<String>,
+    /// The service that starts them, if one does.
+    pub(crate) service: Option<OfService>,
+    /// Whether `enableExecuteCommand` was asked for.
+    pub(crate) can_exec: bool,
 }
 
 /// Where one task goes, and the numbers its ids are made of.
-pub(super) struct Spot<'a> {
-    pub(super) capacity_provider: Option<String>,
-    pub(super) host: &'a Host,
+pub(crate) struct Spot<'a> {
+    pub(crate) capacity_provider: Option<String>,
+    pub(crate) host: &'a Host,
     /// For EC2 tasks, the host's registration in the cluster.
-    pub(super) instance_arn: Option<String>,
-    pub(super) zone: Option<String>,
+    pub(crate) instance_arn: Option<String>,
+    pub(crate) zone: Option<String>,
     /// One more than the task has containers: task, containers, attachment.
-    pub(super) ids: Vec<u128>,
+    pub(crate) ids: Vec<u128>,
 }
 
 /// The row of a new task.
@@ -48,7 +52,7 @@ pub(super) struct Spot<'a> {
     clippy::too_many_lines,
     reason = "one member after the other of one large shape"
 )]
-pub(super) fn task(
+pub(crate) fn task(
     scope: &Scope,
     cluster: &Cluster,
     row: &TaskDefinition,
@@ -99,7 +103,7 @@ pub(super) fn task(
         memory: Some(size(launch, |o| o.memory.as_ref(), demand.memory_mib)),
         created_at: Some(scope.now),
         desired_status: Some(DesiredStatus::Running.to_string()),
-        enable_execute_command: Some(false),
+        enable_execute_command: Some(launch.can_exec),
         group: launch
             .group
             .clone()
@@ -136,6 +140,7 @@ pub(super) fn task(
         subnets: launch.subnets.clone(),
         security_groups: launch.security_groups.clone(),
         network_interface: None,
+        service: launch.service.clone(),
     }
 }
 

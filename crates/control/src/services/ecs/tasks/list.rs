@@ -18,13 +18,22 @@ pub(crate) async fn list_tasks(
     let rows = cx.snapshot();
     let cluster = lookup::cluster(&rows, scope, input.cluster.as_deref())?;
     let filter = Filter::of(&input)?;
-    if input.service_name.is_some() || input.daemon_name.is_some() {
+    if input.daemon_name.is_some() {
         return Err(error::service_not_found_exception("Service not found."));
     }
+    let service = match input.service_name.as_deref() {
+        None => None,
+        given => Some(lookup::service(&rows, &cluster, given)?),
+    };
+    let is_of_service = |row: &Task| {
+        service.as_ref().is_none_or(|service| {
+            row.service.as_ref().is_some_and(|of| of.id == service.id)
+        })
+    };
     let within = Cluster::key_of(&scope.account, &scope.region, &cluster.name);
     let matching = rows
         .scan::<Task>(&within)
-        .filter(|row| filter.holds(row))
+        .filter(|row| filter.holds(row) && is_of_service(row))
         .map(|row| row.arn());
     let Page { items, next_token } = page(
         matching,

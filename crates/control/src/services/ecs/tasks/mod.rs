@@ -1,12 +1,12 @@
 //! Tasks: started, described, stopped, reported on.
 
-mod capacity;
+pub(crate) mod capacity;
 mod describe;
-mod launch;
+pub(crate) mod launch;
 mod list;
-mod place;
+pub(crate) mod place;
 pub(crate) mod report;
-mod run;
+pub(crate) mod run;
 pub(crate) mod stop;
 mod submit;
 

@@ -24,29 +24,31 @@ use crate::tables::{
 };
 
 /// What is to be placed.
-pub(super) struct Wanted<'a> {
-    pub(super) scope: &'a Scope,
-    pub(super) cluster: &'a Cluster,
-    pub(super) definition: &'a TaskDefinition,
-    pub(super) demand: &'a Demand,
-    pub(super) launch: &'a Launch,
-    pub(super) constraints: Option<&'a [PlacementConstraint]>,
-    pub(super) strategy: Option<&'a [PlacementStrategy]>,
-    pub(super) count: usize,
-    pub(super) seed: u64,
+pub(crate) struct Wanted<'a> {
+    pub(crate) scope: &'a Scope,
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) definition: &'a TaskDefinition,
+    pub(crate) demand: &'a Demand,
+    pub(crate) launch: &'a Launch,
+    pub(crate) constraints: Option<&'a [PlacementConstraint]>,
+    pub(crate) strategy: Option<&'a [PlacementStrategy]>,
+    /// The zone they must be in, if any.
+    pub(crate) zone: Option<&'a str>,
+    pub(crate) count: usize,
+    pub(crate) seed: u64,
 }
 
 /// A place for one task.
-pub(super) struct Seat {
-    pub(super) host: Arc<Host>,
-    pub(super) instance_arn: Option<String>,
-    pub(super) zone: Option<String>,
+pub(crate) struct Seat {
+    pub(crate) host: Arc<Host>,
+    pub(crate) instance_arn: Option<String>,
+    pub(crate) zone: Option<String>,
 }
 
 /// Places found, and why there are not more.
-pub(super) struct Placed {
-    pub(super) hosts: Vec<Seat>,
-    pub(super) failures: Vec<Failure>,
+pub(crate) struct Placed {
+    pub(crate) hosts: Vec<Seat>,
+    pub(crate) failures: Vec<Failure>,
 }
 
 /// A failure entry.
@@ -55,7 +57,7 @@ pub(super) fn failure(arn: Option<String>, reason: &str) -> Failure {
 }
 
 /// Finds places for all tasks of a call, in the transaction that takes them.
-pub(super) fn place(tx: &Tx, wanted: &Wanted<'_>) -> Result<Placed, ApiError> {
+pub(crate) fn place(tx: &Tx, wanted: &Wanted<'_>) -> Result<Placed, ApiError> {
     let count = u32::try_from(wanted.count).unwrap_or(u32::MAX);
     let launch = wanted.launch;
     let group = launch
@@ -83,6 +85,9 @@ pub(super) fn place(tx: &Tx, wanted: &Wanted<'_>) -> Result<Placed, ApiError> {
     if definition.network_mode == Some(NetworkMode::Awsvpc) {
         request.zones = Some(zones(tx, wanted.scope, launch));
     }
+    if let Some(zone) = wanted.zone {
+        request.zones = Some([zone.to_owned()].into());
+    }
     let (mut world, hosts, instances) =
         instances(tx, wanted.scope, wanted.cluster, |_| true);
     if world.candidates.is_empty() {
@@ -105,7 +110,7 @@ pub(super) fn place(tx: &Tx, wanted: &Wanted<'_>) -> Result<Placed, ApiError> {
 
 /// Whether one named instance can take a task: StartTask places nothing, but
 /// it does not oversell a host either.
-pub(super) fn check_one(
+pub(crate) fn check_one(
     tx: &Tx,
     scope: &Scope,
     cluster: &Cluster,
@@ -249,7 +254,8 @@ fn books(tx: &Tx, host: &Host) -> (Ledger, BTreeMap<String, u32>) {
     (ledger, groups)
 }
 
-fn attributes(
+/// A host's attributes and those that users put, by name.
+pub(crate) fn attributes(
     host: &Host,
     custom: &[minato_wire::ecs::Attribute],
 ) -> BTreeMap<String, String> {

@@ -61,6 +61,7 @@ pub(crate) async fn run_task(
             launch: &launch,
             constraints: input.placement_constraints.as_deref(),
             strategy: input.placement_strategy.as_deref(),
+            zone: None,
             count,
             seed,
         };
@@ -254,7 +255,7 @@ fn remember(
 }
 
 /// The active definition that a family, `family:revision` or ARN means.
-fn definition(
+pub(crate) fn definition(
     tx: &Tx,
     scope: &Scope,
     given: Option<&str>,
@@ -282,6 +283,19 @@ fn definition(
     Ok(row)
 }
 
+/// The definition that an ARN means, whatever its status.
+pub(crate) fn any_definition(
+    tx: &Tx,
+    scope: &Scope,
+    arn: &str,
+) -> Option<Arc<TaskDefinition>> {
+    let (_, name) = arn.split_once(":task-definition/")?;
+    let (family, revision) = name.split_once(':')?;
+    let revision = revision.parse().ok()?;
+    let (account, region) = (&scope.account, &scope.region);
+    tx.get(&TaskDefinition::key_of(account, region, family, revision))
+}
+
 fn is_active(row: &TaskDefinition) -> bool {
     row.definition.status == Some(ecs::TaskDefinitionStatus::Active)
 }
@@ -294,19 +308,15 @@ fn launch_of(
     row: &TaskDefinition,
     input: &RunTaskRequest,
 ) -> Result<Launch, ApiError> {
-    let super::capacity::Choice { launch_type, providers } =
-        super::capacity::choose(cluster, input)?;
+    let choice = super::capacity::choose(
+        cluster,
+        input.launch_type,
+        input.capacity_provider_strategy.as_deref(),
+    )?;
+    let launch_type = choice.launch_type;
     check_input(row, launch_type, input)?;
     let definition = &row.definition;
-    let compatibilities = definition.compatibilities.iter().flatten();
-    let runs_there = compatibilities
-        .map(|one| one.to_string())
-        .any(|one| one == launch_type.as_str());
-    if !runs_there {
-        return Err(error::invalid_parameter_exception(format!(
-            "Task definition does not support launch_type {launch_type}."
-        )));
-    }
+    check_compatible(definition, launch_type)?;
     let names: Vec<_> = definition
         .container_definitions
         .iter()
@@ -326,17 +336,39 @@ fn launch_of(
             )));
         }
     }
-    let (subnets, security_groups) = network(tx, scope, definition, input)?;
+    let network_configuration = input.network_configuration.as_ref();
+    let (subnets, security_groups) =
+        network(tx, scope, definition, network_configuration)?;
+    let count = u32::try_from(input.count.unwrap_or(1)).unwrap_or(1);
     Ok(Launch {
         launch_type,
-        providers,
+        providers: choice.providers(count),
         group: input.group.clone(),
         started_by: input.started_by.clone(),
         tags: tags(cluster, row, input)?,
         overrides: input.overrides.clone(),
         subnets,
         security_groups,
+        service: None,
+        can_exec: false,
     })
+}
+
+/// Whether tasks of a definition may have this launch type.
+pub(crate) fn check_compatible(
+    definition: &ecs::TaskDefinition,
+    launch_type: LaunchType,
+) -> Result<(), ApiError> {
+    let compatibilities = definition.compatibilities.iter().flatten();
+    let runs_there = compatibilities
+        .map(|one| one.to_string())
+        .any(|one| one == launch_type.as_str());
+    if runs_there {
+        return Ok(());
+    }
+    Err(error::invalid_parameter_exception(format!(
+        "Task definition does not support launch_type {launch_type}."
+    )))
 }
 
 /// The rules that need nothing but the input.
@@ -360,16 +392,13 @@ fn check_input(
 }
 
 /// Subnets and groups of an awsvpc task, all of which must exist.
-fn network(
+pub(crate) fn network(
     tx: &mut Tx,
     scope: &Scope,
     definition: &ecs::TaskDefinition,
-    input: &RunTaskRequest,
+    given: Option<&ecs::NetworkConfiguration>,
 ) -> Result<(Vec<String>, Vec<String>), ApiError> {
-    let given = input
-        .network_configuration
-        .as_ref()
-        .and_then(|network| network.awsvpc_configuration.as_ref());
+    let given = given.and_then(|network| network.awsvpc_configuration.as_ref());
     let is_awsvpc = definition.network_mode == Some(NetworkMode::Awsvpc);
     let given = match (is_awsvpc, given) {
         (false, None) => return Ok((vec![], vec![])),
@@ -452,7 +481,10 @@ fn tags(
 }
 
 /// What a task takes, its overrides applied.
-fn overridden_demand(row: &TaskDefinition, launch: &Launch) -> Demand {
+pub(crate) fn overridden_demand(
+    row: &TaskDefinition,
+    launch: &Launch,
+) -> Demand {
     let change = launch.overrides.as_ref();
     let containers = overrides::containers(&row.definition, change);
     let mut definition = row.definition.clone();

@@ -1,0 +1,116 @@
+//! Services that were deleted, and deployments of long ago.
+
+use std::collections::BTreeSet;
+
+use minato_core::status::ServiceStatus;
+use minato_store::{Key, Row, Snapshot, Tx};
+use minato_wire::Timestamp;
+
+use super::BATCH_MAX;
+use crate::tables::{
+    Service, ServiceDeployment, ServiceEvent, ServiceRevision,
+};
+
+/// How long a service deployment is remembered (API reference,
+/// ListServiceDeployments: 90 days).
+const DEPLOYMENT_LIFE_MS: i64 = 90 * 24 * 60 * 60 * 1000;
+
+/// What is to be forgotten.
+pub(super) struct Expired {
+    services: Vec<Key>,
+    deployments: Vec<Key>,
+    revisions: Vec<Key>,
+    events: Vec<Key>,
+}
+
+impl Expired {
+    /// Finds services that are `INACTIVE` for longer than `kept_ms` and
+    /// deployments that are over for long.
+    pub(super) fn find(
+        rows: &Snapshot,
+        now: Timestamp,
+        kept_ms: i64,
+    ) -> Expired {
+        let all: Vec<_> = rows.scan::<Service>(&Key::root()).collect();
+        let services = all.iter().filter(|row| {
+            let over = row.inactive_at;
+            row.status == ServiceStatus::Inactive
+                && over.is_none_or(|at| now.millis_since(at) > kept_ms)
+        });
+        let services: Vec<Key> =
+            services.map(|row| row.key()).take(BATCH_MAX).collect();
+        // What a living service still needs, and whose parts those are.
+        let mut needed = BTreeSet::new();
+        let mut owners = BTreeSet::new();
+        for row in all.iter().filter(|row| !services.contains(&row.key())) {
+            let owner = row.owner().key();
+            let revisions = row.deployments.iter().map(|one| &one.revision);
+            for id in revisions.chain(&row.completed_revision) {
+                needed.insert(owner.with(id));
+            }
+            owners.insert(owner);
+        }
+        let is_orphan = |of: Key| !owners.contains(&of);
+        let deployments = rows
+            .scan::<ServiceDeployment>(&Key::root())
+            .filter(|row| {
+                let created = row.deployment.created_at;
+                let is_old = row.status.is_final()
+                    && created.is_none_or(|at| {
+                        now.millis_since(at) > DEPLOYMENT_LIFE_MS
+                    });
+                is_old || is_orphan(row.of.key())
+            })
+            .map(|row| row.key());
+        let revisions = rows
+            .scan::<ServiceRevision>(&Key::root())
+            .filter(|row| {
+                let created = row.revision.created_at;
+                let is_old = created
+                    .is_none_or(|at| now.millis_since(at) > DEPLOYMENT_LIFE_MS);
+                (is_old && !needed.contains(&row.key()))
+                    || is_orphan(row.of.key())
+            })
+            .map(|row| row.key());
+        let events = rows
+            .scan::<ServiceEvent>(&Key::root())
+            .filter(|row| is_orphan(row.of.key()))
+            .map(|row| row.key());
+        Expired {
+            deployments: deployments.take(BATCH_MAX).collect(),
+            revisions: revisions.take(BATCH_MAX).collect(),
+            events: events.take(BATCH_MAX).collect(),
+            services,
+        }
+    }
+
+    /// Whether there is nothing to forget.
+    pub(super) fn is_empty(&self) -> bool {
+        self.services.is_empty()
+            && self.deployments.is_empty()
+            && self.revisions.is_empty()
+            && self.events.is_empty()
+    }
+
+    /// Forgets it.
+    pub(super) fn remove(self, tx: &mut Tx) {
+        for key in self.services {
+            // One of the same name may have come since.
+            let is_over = tx
+                .get::<Service>(&key)
+                .is_some_and(|row| row.status == ServiceStatus::Inactive);
+            if is_over {
+                tx.delete::<Service>(&key);
+            }
+        }
+        for key in self.deployments {
+            tx.delete::<ServiceDeployment>(&key);
+        }
+        for key in self.revisions {
+            tx.delete::<ServiceRevision>(&key);
+        }
+        for key in self.events {
+            tx.delete::<ServiceEvent>(&key);
+        }
+    }
+}

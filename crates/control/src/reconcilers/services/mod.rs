@@ -1,0 +1,236 @@
+//! The service scheduler: keeps every service's tasks as they should be.
+//!
+//! A commit that touches a service, one of its tasks or a container instance
+//! makes that service due, as does time. What is due is looked at on a
+//! snapshot first; only where something has to change does it become a
+//! transaction, which looks again at the newest state.
+
+mod look;
+mod pass;
+mod start;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use minato_store::{Changes, Commit, Key};
+use minato_wire::{ApiError, Timestamp};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::look::{keys_within, look};
+use self::pass::{Outcome, Turn};
+use crate::context::Context;
+use crate::tables::{ContainerInstance, Host, Service, Task, namespace};
+
+/// The most tasks one transaction starts, so that none becomes large.
+const STARTS_MAX: usize = 100;
+/// Services looked at side by side: their transactions share an fsync.
+const ABREAST_MAX: usize = 64;
+/// How often a service whose tasks find no place is looked at again, should
+/// the change that makes room go unseen.
+const BLOCKED_EVERY_MS: i64 = 15_000;
+/// The wait after a pass that could not be stored.
+const RETRY_AFTER_MS: i64 = 1_000;
+
+/// Runs until `stop`.
+pub(super) async fn run(cx: Arc<Context>, stop: CancellationToken) {
+    let mut watch = cx.store.watch();
+    let _ = watch.changes();
+    let mut scheduler = Scheduler::new(Arc::clone(&cx));
+    scheduler.all_due();
+    loop {
+        scheduler.pass().await;
+        let wait = scheduler.wait();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = watch.changed() => match changed {
+                Ok(()) => scheduler.see(watch.changes()),
+                Err(_) => return,
+            },
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// What is due, and when.
+struct Scheduler {
+    cx: Arc<Context>,
+    due: BTreeSet<Key>,
+    /// When time alone makes a service due.
+    alarms: BTreeMap<Key, Timestamp>,
+    /// Services with tasks that found no place.
+    blocked: BTreeSet<Key>,
+}
+
+impl Scheduler {
+    fn new(cx: Arc<Context>) -> Scheduler {
+        Scheduler {
+            cx,
+            due: BTreeSet::new(),
+            alarms: BTreeMap::new(),
+            blocked: BTreeSet::new(),
+        }
+    }
+
+    fn all_due(&mut self) {
+        let rows = self.cx.snapshot();
+        self.due.extend(keys_within(&rows, &Key::root()));
+    }
+
+    /// Notes what changes make due.
+    fn see(&mut self, changes: Changes) {
+        match changes {
+            Changes::Resync(_) => self.all_due(),
+            Changes::Rows(commits) => {
+                for commit in commits {
+                    self.see_commit(&commit);
+                }
+            }
+        }
+    }
+
+    fn see_commit(&mut self, commit: &Commit) {
+        for change in commit.of::<Service>() {
+            self.due.insert(change.key);
+        }
+        let mut is_freed = false;
+        for change in commit.of::<Task>() {
+            let is_over =
+                change.after.as_ref().is_none_or(|task| task.is_stopped());
+            is_freed |= is_over;
+            let Some(task) = change.after.or(change.before) else { continue };
+            let Some(of) = &task.service else { continue };
+            let Task { account, region, cluster, .. } = &*task;
+            let key = Service::key_of(account, region, cluster, &of.name);
+            self.due.insert(key);
+        }
+        let rows = self.cx.snapshot();
+        for change in commit.of::<ContainerInstance>() {
+            is_freed = true;
+            let Some(row) = change.after.or(change.before) else { continue };
+            let within = Key::of([&row.account, &row.region, &row.cluster]);
+            self.due.extend(keys_within(&rows, &within));
+        }
+        for change in commit.of::<Host>() {
+            is_freed = true;
+            let Some(row) = change.after.or(change.before) else { continue };
+            let within = namespace(&row.account, &row.region);
+            self.due.extend(keys_within(&rows, &within));
+        }
+        if is_freed {
+            self.due.append(&mut self.blocked);
+        }
+    }
+
+    /// Looks at all that is due, until nothing is.
+    async fn pass(&mut self) {
+        let now = self.cx.clock.now();
+        let rung: Vec<Key> = self
+            .alarms
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(key, _)| key.clone())
+            .collect();
+        self.due.extend(rung);
+        let mut rest = std::mem::take(&mut self.due).into_iter();
+        let mut abreast = JoinSet::new();
+        loop {
+            while abreast.len() < ABREAST_MAX
+                && let Some(key) = rest.next()
+            {
+                abreast.spawn(see_to(Arc::clone(&self.cx), key));
+            }
+            match abreast.join_next().await {
+                Some(Ok(seen)) => self.note(seen),
+                // A panic is a bug; that service is seen to at its next
+                // change.
+                Some(Err(error)) => {
+                    tracing::error!(%error, "a service was not seen to");
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn note(&mut self, seen: Seen) {
+        let Seen { key, next_at, is_blocked } = seen;
+        self.blocked.remove(&key);
+        if is_blocked {
+            self.blocked.insert(key.clone());
+        }
+        match next_at {
+            Some(at) => self.alarms.insert(key, at),
+            None => self.alarms.remove(&key),
+        };
+    }
+
+    /// How long nothing is due by time alone.
+    fn wait(&self) -> Duration {
+        /// Long enough not to matter, short enough for every timer.
+        const LONGEST: Duration = Duration::from_secs(3600);
+        if !self.due.is_empty() {
+            return Duration::ZERO;
+        }
+        let now = self.cx.clock.now();
+        let first = self.alarms.values().min();
+        first.map_or(LONGEST, |at| {
+            let millis = u64::try_from(at.millis_since(now)).unwrap_or(0);
+            Duration::from_millis(millis).min(LONGEST)
+        })
+    }
+}
+
+/// What looking at a service led to.
+struct Seen {
+    key: Key,
+    next_at: Option<Timestamp>,
+    is_blocked: bool,
+}
+
+/// Looks at a service and does what is due.
+async fn see_to(cx: Arc<Context>, key: Key) -> Seen {
+    let nothing = Seen { key: key.clone(), next_at: None, is_blocked: false };
+    let (now, pace) = (cx.clock.now(), cx.config.pace);
+    let rows = cx.snapshot();
+    let Some(service) = rows.get::<Service>(&key) else { return nothing };
+    let Some(seen) = look(&rows, &service, pace, now) else { return nothing };
+    let next_at = seen.wake_at(&service, now);
+    if !seen.is_due(&rows, &service, now) {
+        return Seen { next_at, ..nothing };
+    }
+    let starts = seen.starts().min(STARTS_MAX);
+    let turn = Turn {
+        now,
+        pace,
+        draw: cx.draw(pass::DRAWS),
+        ids: cx.ids_for_tasks(starts),
+        seed: cx.ids.seed(),
+    };
+    let changed = key.clone();
+    let passed = cx
+        .transact(move |tx| -> Result<Outcome, ApiError> {
+            Ok(pass::pass(tx, &changed, turn))
+        })
+        .await;
+    match passed {
+        // What it did is seen by the watch, which makes the service due.
+        Ok(Outcome { is_blocked: false }) => Seen { next_at, ..nothing },
+        Ok(Outcome { is_blocked: true }) => {
+            let again = now.plus_millis(BLOCKED_EVERY_MS);
+            let next_at =
+                Some(next_at.map_or(again, |next_at| next_at.min(again)));
+            Seen { key, next_at, is_blocked: true }
+        }
+        Err(error) => {
+            tracing::error!(
+                service = service.name,
+                details = error.internal(),
+                "could not store what a service needs",
+            );
+            let next_at = Some(now.plus_millis(RETRY_AFTER_MS));
+            Seen { next_at, ..nothing }
+        }
+    }
+}

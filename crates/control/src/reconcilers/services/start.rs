@@ -1,0 +1,370 @@
+//! Starts tasks of a service's primary deployment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use minato_core::capacity;
+use minato_core::service::Member;
+use minato_core::task_definition::demand;
+use minato_store::Tx;
+use minato_wire::ecs::{self, LaunchType, PropagateTags};
+
+use super::look::runs_on_fargate;
+use crate::call::Caller;
+use crate::context::Scope;
+use crate::services::ec2::rows::SubnetRow;
+use crate::services::ecs::tasks::launch::{self, Launch, Spot};
+use crate::services::ecs::tasks::place::{self, Placed, Seat, Wanted};
+use crate::tables::{
+    Cluster, ContainerInstance, Deployment, OfService, Service,
+    ServiceRevision, TaskDefinition, namespace,
+};
+
+/// The tasks to start.
+pub(super) struct Order<'a> {
+    pub(super) service: &'a Service,
+    pub(super) deployment: &'a Deployment,
+    /// Those that are there, to keep zones and providers in proportion.
+    pub(super) members: &'a [Member],
+    pub(super) zone: Option<&'a str>,
+    /// The numbers each task's ids are made of; as many as there are tasks.
+    pub(super) ids: Vec<Vec<u128>>,
+    pub(super) seed: u64,
+    pub(super) now: minato_wire::Timestamp,
+}
+
+/// What came of an order.
+#[derive(Debug, Default)]
+pub(super) struct Started {
+    /// Ids of the new tasks.
+    pub(super) tasks: Vec<String>,
+    /// Why there are not more, in the words of a service event.
+    pub(super) refusal: Option<String>,
+}
+
+impl Order<'_> {
+    /// Starts as many as find a place, anywhere.
+    pub(super) fn carry_out(self, tx: &mut Tx) -> Started {
+        let Some(plan) = Prepared::new(tx, &self) else {
+            return Started::refused("Internal error.");
+        };
+        let wanted = plan.wanted(&self, self.ids.len());
+        match place::place(tx, &wanted) {
+            Ok(Placed { hosts, failures }) => {
+                let refusal = failures.first().map(|one| refusal(one));
+                let tasks = plan.start(tx, &self, hosts);
+                Started { tasks, refusal }
+            }
+            Err(error) => Started {
+                tasks: vec![],
+                refusal: Some(format!(
+                    "was unable to place a task because no container instance \
+                     met all of its requirements. Reason: {}",
+                    error.message()
+                )),
+            },
+        }
+    }
+
+    /// Starts one task on each of these container instances.
+    pub(super) fn carry_out_on(
+        self,
+        tx: &mut Tx,
+        places: &[String],
+    ) -> Started {
+        let Some(plan) = Prepared::new(tx, &self) else {
+            return Started::refused("Internal error.");
+        };
+        let (mut seats, mut why) = (vec![], None);
+        for arn in places.iter().take(self.ids.len()) {
+            let id = arn.rsplit('/').next().unwrap_or_default();
+            let key = ContainerInstance::key_of(
+                &self.service.account,
+                &self.service.region,
+                &self.service.cluster,
+                id,
+            );
+            let Some(instance) = tx.get::<ContainerInstance>(&key) else {
+                continue;
+            };
+            let checked = place::check_one(
+                tx,
+                &plan.scope,
+                &plan.cluster,
+                &instance,
+                &plan.demand,
+                self.seed,
+            );
+            match checked {
+                // One task for each instance, so no seat can take what
+                // another needs.
+                Ok(seat) => seats.push(seat),
+                Err(failure) => why = Some(refusal(&failure)),
+            }
+        }
+        let tasks = plan.start(tx, &self, seats);
+        Started { tasks, refusal: why }
+    }
+}
+
+impl Started {
+    fn refused(reason: &str) -> Started {
+        let refusal =
+            Some(format!("was unable to place a task. Reason: {reason}"));
+        Started { tasks: vec![], refusal }
+    }
+}
+
+/// A failed placement as a service tells it (developer guide, "Amazon ECS
+/// service event messages").
+fn refusal(failure: &ecs::Failure) -> String {
+    const NONE: &str = "was unable to place a task because no container \
+                        instance met all of its requirements.";
+    const MORE: &str = "For more information, see the Troubleshooting section \
+                        of the Amazon ECS Developer Guide.";
+    let reason = failure.reason.as_deref().unwrap_or_default();
+    let arn = failure.arn.as_deref().unwrap_or_default();
+    if arn.is_empty() {
+        return format!("was unable to place a task. Reason: {reason}");
+    }
+    let id = arn.rsplit('/').next().unwrap_or_default();
+    let lacks = match reason {
+        "RESOURCE:MEMORY" => "has insufficient memory available.".to_owned(),
+        "RESOURCE:CPU" => "has insufficient CPU units available.".to_owned(),
+        "RESOURCE:PORTS" | "RESOURCE:PORTS_UDP" => {
+            "is already using a port required by your task.".to_owned()
+        }
+        "ATTRIBUTE" => {
+            "is missing an attribute required by your task.".to_owned()
+        }
+        other => format!("encountered error \"{other}\"."),
+    };
+    format!(
+        "{NONE} The closest matching (container-instance {id}) {lacks} {MORE}"
+    )
+}
+
+/// What all tasks of an order have in common.
+struct Prepared {
+    scope: Scope,
+    cluster: Arc<Cluster>,
+    definition: Arc<TaskDefinition>,
+    demand: minato_core::task_definition::Demand,
+    launch: Launch,
+    subnet_zones: BTreeMap<String, String>,
+}
+
+impl Prepared {
+    fn new(tx: &Tx, order: &Order<'_>) -> Option<Prepared> {
+        let service = order.service;
+        let Service { account, region, cluster, .. } = service;
+        let key = service.owner().key().with(&order.deployment.revision);
+        let revision = tx.get::<ServiceRevision>(&key)?;
+        let definition = tx.get::<TaskDefinition>(&TaskDefinition::key_of(
+            account,
+            region,
+            &revision.family,
+            revision.task_revision,
+        ))?;
+        let cluster =
+            tx.get::<Cluster>(&Cluster::key_of(account, region, cluster))?;
+        let awsvpc = revision
+            .revision
+            .network_configuration
+            .as_ref()
+            .and_then(|network| network.awsvpc_configuration.as_ref());
+        let list =
+            |list: Option<&Vec<String>>| list.cloned().unwrap_or_default();
+        let subnets = list(awsvpc.and_then(|given| given.subnets.as_ref()));
+        let is_fargate = runs_on_fargate(&revision.revision);
+        let launch_type = if is_fargate {
+            LaunchType::Fargate
+        } else {
+            revision.revision.launch_type.unwrap_or(LaunchType::Ec2)
+        };
+        let within = namespace(account, region);
+        let subnet_zones = subnets
+            .iter()
+            .filter_map(|id| {
+                let row = tx.get::<SubnetRow>(&within.with(id))?;
+                Some((id.clone(), row.zone.clone()))
+            })
+            .collect();
+        Some(Prepared {
+            scope: scope(service, order.now),
+            launch: Launch {
+                launch_type,
+                providers: providers(&revision.revision, order),
+                group: Some(service.group()),
+                started_by: Some(order.deployment.id.clone()),
+                tags: tags(service, &definition),
+                overrides: None,
+                subnets,
+                security_groups: list(
+                    awsvpc.and_then(|given| given.security_groups.as_ref()),
+                ),
+                service: Some(OfService {
+                    name: service.name.clone(),
+                    id: service.id.clone(),
+                    deployment: order.deployment.id.clone(),
+                    is_counted: false,
+                    protected_until: None,
+                }),
+                can_exec: service.service.enable_execute_command == Some(true),
+            },
+            demand: demand(&definition.definition),
+            cluster,
+            definition,
+            subnet_zones,
+        })
+    }
+
+    fn wanted<'a>(&'a self, order: &'a Order<'_>, count: usize) -> Wanted<'a> {
+        let service = &order.service.service;
+        let is_fargate = self.launch.launch_type == LaunchType::Fargate;
+        Wanted {
+            scope: &self.scope,
+            cluster: &self.cluster,
+            definition: &self.definition,
+            demand: &self.demand,
+            launch: &self.launch,
+            constraints: service.placement_constraints.as_deref(),
+            strategy: service.placement_strategy.as_deref(),
+            // A Fargate task is in the zone of its subnet.
+            zone: order.zone.filter(|_| !is_fargate),
+            count,
+            seed: order.seed,
+        }
+    }
+
+    /// Writes the rows of the tasks that have a seat.
+    fn start(
+        &self,
+        tx: &mut Tx,
+        order: &Order<'_>,
+        seats: Vec<Seat>,
+    ) -> Vec<String> {
+        let mut in_zone: BTreeMap<&str, u32> = BTreeMap::new();
+        for member in order.members.iter().filter(|member| member.age == 0) {
+            let zone = member.zone.as_deref().unwrap_or_default();
+            *in_zone.entry(zone).or_insert(0) += 1;
+        }
+        let mut started = vec![];
+        let places = seats.into_iter().zip(&order.ids).enumerate();
+        for (number, (seat, ids)) in places {
+            let mut launch = self.launch.clone();
+            self.spread_subnets(&mut launch.subnets, &mut in_zone, order.zone);
+            let row = launch::task(
+                &self.scope,
+                &self.cluster,
+                &self.definition,
+                &self.demand,
+                &launch,
+                Spot {
+                    capacity_provider: launch.providers.get(number).cloned(),
+                    host: &seat.host,
+                    instance_arn: seat.instance_arn,
+                    zone: seat.zone,
+                    ids: ids.clone(),
+                },
+            );
+            started.push(row.id.clone());
+            tx.put(row);
+        }
+        started
+    }
+
+    /// Puts the subnet first whose zone has fewest tasks: Fargate spreads
+    /// over the zones of the subnets. With `zone`, no other will do.
+    fn spread_subnets<'a>(
+        &'a self,
+        subnets: &mut Vec<String>,
+        in_zone: &mut BTreeMap<&'a str, u32>,
+        zone: Option<&str>,
+    ) {
+        if self.launch.launch_type != LaunchType::Fargate {
+            return;
+        }
+        let zone_of =
+            |id: &String| self.subnet_zones.get(id).map_or("", String::as_str);
+        if let Some(zone) = zone {
+            subnets.retain(|id| zone_of(id) == zone);
+        }
+        // A stable sort: among equals the order given stands.
+        subnets.sort_by_key(|id| in_zone.get(zone_of(id)).copied());
+        if let Some(first) = subnets.first() {
+            *in_zone.entry(zone_of(first)).or_insert(0) += 1;
+        }
+    }
+}
+
+/// A service's own doings, in the name of its service-linked role.
+fn scope(service: &Service, now: minato_wire::Timestamp) -> Scope {
+    let partition = crate::services::partition_of(&service.region);
+    Scope {
+        caller: Caller {
+            account: service.account.clone(),
+            arn: format!(
+                "arn:{partition}:sts::{}:assumed-role/AWSServiceRoleForECS/\
+                 ecs-service-scheduler",
+                service.account
+            ),
+            user_id: service.account.clone(),
+            access_key_id: String::new(),
+        },
+        account: service.account.clone(),
+        region: service.region.clone(),
+        now,
+    }
+}
+
+/// The capacity provider of each new task: what the strategy gives each of
+/// them of all tasks, less what it has.
+fn providers(
+    revision: &ecs::ServiceRevision,
+    order: &Order<'_>,
+) -> Vec<String> {
+    let items = revision.capacity_provider_strategy.as_deref();
+    let shares = capacity::shares(items.unwrap_or_default());
+    let parts = capacity::distribute(&shares, order.service.desired);
+    let mut lacking: Vec<(String, u32)> = vec![];
+    for (share, part) in shares.iter().zip(parts) {
+        let has = order.members.iter().filter(|member| {
+            member.age == 0 && member.provider.as_ref() == Some(&share.provider)
+        });
+        let has = u32::try_from(has.count()).unwrap_or(u32::MAX);
+        lacking.push((share.provider.clone(), part.saturating_sub(has)));
+    }
+    let mut providers = vec![];
+    for _ in 0..order.ids.len() {
+        // The first with the largest lack; where nobody lacks anything (one
+        // more than desired, during a deployment) the first of all.
+        let most = lacking.iter().map(|(_, lack)| *lack).max().unwrap_or(0);
+        let next = lacking.iter_mut().find(|(_, lack)| *lack == most);
+        let Some((provider, lack)) = next else { break };
+        *lack = lack.saturating_sub(1);
+        providers.push(provider.clone());
+    }
+    providers
+}
+
+/// The tags of a service's tasks.
+fn tags(service: &Service, definition: &TaskDefinition) -> Vec<ecs::Tag> {
+    let shown = &service.service;
+    let mut tags: Vec<ecs::Tag> = match shown.propagate_tags {
+        Some(PropagateTags::Service) => shown.tags.clone().unwrap_or_default(),
+        Some(PropagateTags::TaskDefinition) => definition.tags.clone(),
+        Some(PropagateTags::None) | None => vec![],
+    };
+    if shown.enable_ecs_managed_tags == Some(true) {
+        let managed = [
+            ("aws:ecs:clusterName", &service.cluster),
+            ("aws:ecs:serviceName", &service.name),
+        ];
+        tags.extend(managed.map(|(key, value)| ecs::Tag {
+            key: Some(key.to_owned()),
+            value: Some(value.clone()),
+        }));
+    }
+    tags
+}
