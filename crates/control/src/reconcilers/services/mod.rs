@@ -5,6 +5,8 @@
 //! snapshot first; only where something has to change does it become a
 //! transaction, which looks again at the newest state.
 
+mod eyes;
+mod fate;
 mod look;
 mod pass;
 mod start;
@@ -234,3 +236,6 @@ async fn see_to(cx: Arc<Context>, key: Key) -> Seen {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use minato_core::service::{
-    Pace, Stop, StopCause, breaker_threshold, retry_delay_ms,
-};
+use minato_core::service::{Pace, Stop, StopCause};
 use minato_core::status::{
-    RolloutEvent, RolloutState, ServiceDeploymentEvent,
-    ServiceDeploymentStatus, ServiceEvent, TaskStatus,
+    RolloutState, ServiceDeploymentEvent, ServiceEvent, TaskStatus,
 };
 use minato_store::{Key, Tx};
 use minato_wire::Timestamp;
@@ -18,7 +15,7 @@ use super::start::{Order, Started};
 use crate::context::Draw;
 use crate::services::ecs::services::roll;
 use crate::services::ecs::tasks::stop;
-use crate::tables::{Service, ServiceDeployment, Task};
+use crate::tables::{Service, Task};
 
 /// News that does not change is told again after this long, in milliseconds
 /// (developer guide, "Amazon ECS service event messages": six hours).
@@ -66,10 +63,10 @@ pub(super) fn pass(tx: &mut Tx, key: &Key, turn: Turn) -> Outcome {
     outcome
 }
 
-struct Pass<'a> {
-    tx: &'a mut Tx,
-    service: Service,
-    turn: Turn,
+pub(super) struct Pass<'a> {
+    pub(super) tx: &'a mut Tx,
+    pub(super) service: Service,
+    pub(super) turn: Turn,
     outcome: Outcome,
 }
 
@@ -79,8 +76,8 @@ impl Pass<'_> {
         let begun = ServiceDeploymentEvent::Begun;
         roll::step(self.tx, &self.service, begun, now, None);
         self.recover(&seen);
-        self.count_ended(&seen);
-        if self.judge() {
+        let has_failed = self.count_ended(&seen);
+        if self.judge() || has_failed {
             // Everything looks different now; the next pass sees it.
             return;
         }
@@ -123,7 +120,7 @@ impl Pass<'_> {
     }
 
     /// Tells of a problem, once until it changes or a long time has passed.
-    fn complain(&mut self, text: &str) {
+    pub(super) fn complain(&mut self, text: &str) {
         let now = self.turn.now;
         if let Some((last, at)) = &self.service.complaint
             && last == text
@@ -143,139 +140,6 @@ impl Pass<'_> {
             primary.id
         );
         self.complain(&text);
-    }
-
-    /// A task that came up for good makes earlier failures forgotten.
-    fn recover(&mut self, seen: &Look) {
-        let now = self.turn.now;
-        let is_recovered = seen.is_recovered(&self.service, now);
-        if let Some(primary) =
-            self.service.deployments.first_mut().filter(|_| is_recovered)
-        {
-            primary.failed_tasks = 0;
-            primary.failed_rounds = 0;
-            primary.retry_at = None;
-        }
-    }
-
-    /// Counts tasks that ended without ever running, each once, and waits
-    /// longer before the next attempt with every round of them.
-    fn count_ended(&mut self, seen: &Look) {
-        let (mut failed, mut crashed) = (0_u32, 0_u32);
-        let primary = self.service.primary().map(|one| one.id.clone());
-        for task in &seen.ended {
-            let mut row = Task::clone(task);
-            let Some(of) = &mut row.service else { continue };
-            of.is_counted = true;
-            if Some(&of.deployment) == primary.as_ref() {
-                match self.end_of(task) {
-                    End::Failed => failed += 1,
-                    End::Crashed => crashed += 1,
-                    End::Wanted => {}
-                }
-            }
-            self.tx.put(row);
-        }
-        if failed > 0 {
-            self.add_failures(failed);
-        }
-        if failed + crashed > 0 {
-            self.throttle();
-        }
-    }
-
-    fn end_of(&self, task: &Task) -> End {
-        let started = task.task.started_at;
-        let is_own_end = matches!(
-            task.task.stop_code,
-            Some(
-                TaskStopCode::TaskFailedToStart
-                    | TaskStopCode::EssentialContainerExited
-            )
-        );
-        match (started, task.task.stopped_at) {
-            _ if !is_own_end => End::Wanted,
-            (None, _) => End::Failed,
-            (Some(started), Some(stopped))
-                if stopped.millis_since(started) < self.turn.pace.crash_ms =>
-            {
-                End::Crashed
-            }
-            (Some(_), _) => End::Wanted,
-        }
-    }
-
-    fn add_failures(&mut self, count: u32) {
-        let Some(primary) = self.service.deployments.first_mut() else {
-            return;
-        };
-        primary.failed_tasks += count;
-        primary.updated_at = self.turn.now;
-        let id = primary.service_deployment.clone();
-        let key = self.service.owner().key().with(&id);
-        if let Some(known) = self.tx.get::<ServiceDeployment>(&key) {
-            let mut row = ServiceDeployment::clone(&known);
-            row.failures += count;
-            self.tx.put(row);
-        }
-    }
-
-    fn throttle(&mut self) {
-        let (now, pace) = (self.turn.now, self.turn.pace);
-        let Some(primary) = self.service.deployments.first_mut() else {
-            return;
-        };
-        // Tasks of one round fail one after the other.
-        if primary.retry_at.is_some_and(|at| at > now) {
-            return;
-        }
-        primary.failed_rounds += 1;
-        let delay_ms = retry_delay_ms(pace, primary.failed_rounds);
-        primary.retry_at = Some(now.plus_millis(delay_ms));
-        let is_impaired = primary.failed_rounds == IMPAIRED_AFTER;
-        if is_impaired {
-            self.complain(
-                "is unable to consistently start tasks successfully. For more \
-                 information, see the Troubleshooting section of the Amazon \
-                 ECS Developer Guide.",
-            );
-        }
-    }
-
-    /// Whether the primary deployment failed, or is to be taken back.
-    fn judge(&mut self) -> bool {
-        let Turn { draw, now, .. } = &mut self.turn;
-        let Some(primary) = self.service.deployments.first_mut() else {
-            return false;
-        };
-        let (failed, rollout) = (primary.failed_tasks, primary.rollout);
-        let asked = roll::status(self.tx, &self.service)
-            == Some(ServiceDeploymentStatus::RollbackRequested);
-        if asked {
-            if let Some(primary) = self.service.deployments.first_mut()
-                && let Ok(next) = primary.rollout.step(RolloutEvent::Broken)
-            {
-                primary.rollout = next;
-                primary.reason =
-                    format!("ECS deployment {} was stopped.", primary.id);
-            }
-            let why = "Service deployment rolled back at the user's request.";
-            let is_back =
-                roll::roll_back(self.tx, &mut self.service, draw, *now, why);
-            if !is_back {
-                let event = ServiceDeploymentEvent::Broken;
-                roll::step(self.tx, &self.service, event, *now, None);
-            }
-            return true;
-        }
-        let is_watched = roll::breaker(&self.service).enable == Some(true)
-            && rollout == RolloutState::InProgress;
-        let is_broken =
-            is_watched && failed >= breaker_threshold(self.service.desired);
-        if is_broken {
-            roll::fail(self.tx, &mut self.service, draw, *now);
-        }
-        is_broken
     }
 
     /// Stops tasks; gives how many were unhealthy.
@@ -310,8 +174,16 @@ impl Pass<'_> {
             self.tx.put(row);
             match cause {
                 StopCause::Unhealthy => unhealthy.push(id.clone()),
-                _ if was_running => running.push(id.clone()),
-                _ => pending += 1,
+                StopCause::ScaleIn
+                | StopCause::Replaced
+                | StopCause::Displaced
+                | StopCause::Rebalanced => {
+                    if was_running {
+                        running.push(id.clone());
+                    } else {
+                        pending += 1;
+                    }
+                }
             }
         }
         self.tell_stopped(&running, pending, &unhealthy);
@@ -479,21 +351,8 @@ impl Pass<'_> {
     }
 }
 
-/// After this many rounds of failures the service says so.
-const IMPAIRED_AFTER: u32 = 3;
-
 /// The most unhealthy tasks of one pass that get an event of their own.
 const UNHEALTHY_TOLD_MAX: usize = 5;
-
-/// What a task's end says of the deployment.
-enum End {
-    /// It never ran.
-    Failed,
-    /// It ran, and ended at once.
-    Crashed,
-    /// Somebody wanted it, or it ran well before.
-    Wanted,
-}
 
 /// The most tasks an event names.
 const NAMED_MAX: usize = 100;

@@ -9,7 +9,7 @@ use minato_core::task_definition::demand;
 use minato_store::Tx;
 use minato_wire::ecs::{self, LaunchType, PropagateTags};
 
-use super::look::runs_on_fargate;
+use super::eyes::runs_on_fargate;
 use crate::call::Caller;
 use crate::context::Scope;
 use crate::services::ec2::rows::SubnetRow;
@@ -51,7 +51,7 @@ impl Order<'_> {
         let wanted = plan.wanted(&self, self.ids.len());
         match place::place(tx, &wanted) {
             Ok(Placed { hosts, failures }) => {
-                let refusal = failures.first().map(|one| refusal(one));
+                let refusal = failures.first().map(refusal);
                 let tasks = plan.start(tx, &self, hosts);
                 Started { tasks, refusal }
             }

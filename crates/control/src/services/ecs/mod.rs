@@ -3,14 +3,14 @@
 mod account_settings;
 mod attributes;
 mod capacity_providers;
-mod clusters;
+pub(crate) mod clusters;
 mod container_instances;
 pub(crate) mod lookup;
 mod page;
 mod register;
 pub(crate) mod services;
 mod tags;
-mod task_definitions;
+pub(crate) mod task_definitions;
 pub(crate) mod tasks;
 pub(crate) mod view;
 

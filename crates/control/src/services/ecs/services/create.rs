@@ -49,6 +49,7 @@ pub(crate) async fn create_service(
         // Shown at once, as AWS does: nobody works on the deployment yet.
         service: Some(ecs::Service {
             current_service_deployment: None,
+            tags: service.tags.clone().filter(|tags| !tags.is_empty()),
             ..service
         }),
     })

@@ -283,11 +283,26 @@ pub(crate) fn roll_back(
     let id = back.id.clone();
     service.deployments.insert(0, back);
     service.steady_at = None;
+    show(tx, service, &target);
     step(tx, service, ServiceDeploymentEvent::RollbackBegun, now, Some(why));
     note_rollback(tx, service, &target, why, now);
     let text = format!("rolling back to deployment {id}.");
     tell(tx, service, draw, now, &text);
     true
+}
+
+/// The service shows what its primary deployment runs.
+fn show(tx: &Tx, service: &mut Service, revision: &str) {
+    let key = service.owner().key().with(revision);
+    let Some(row) = tx.get::<ServiceRevision>(&key) else { return };
+    let of_revision = &row.revision;
+    let shown = &mut service.service;
+    shown.task_definition = of_revision.task_definition.clone();
+    shown.launch_type = of_revision.launch_type;
+    shown.capacity_provider_strategy =
+        of_revision.capacity_provider_strategy.clone();
+    shown.platform_family = of_revision.platform_family.clone();
+    shown.network_configuration = of_revision.network_configuration.clone();
 }
 
 fn note_rollback(

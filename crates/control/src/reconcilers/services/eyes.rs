@@ -1,0 +1,339 @@
+//! The facts behind a look: what the scheduler has to know of a service's
+//! tasks, instances and zones.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use minato_core::capacity::is_fargate;
+use minato_core::placement::{self, Candidate};
+use minato_core::service::{
+    Health, Member, Pace, Phase, Post, Target, VictimOrder, rules,
+};
+use minato_core::status::{InstanceStatus, RolloutState, TaskStatus};
+use minato_store::Key;
+use minato_wire::Timestamp;
+use minato_wire::ecs::{
+    self, AvailabilityZoneRebalancing, HealthStatus, LaunchType,
+    PlacementStrategyType,
+};
+
+use crate::services::ec2::rows::SubnetRow;
+use crate::services::ecs::tasks::place;
+use crate::services::ecs::view::ReadIndex;
+use crate::tables::{
+    ContainerInstance, Host, Service, ServiceRevision, Task, TaskDefinition,
+    namespace,
+};
+
+/// What is looked up once for all tasks of a service.
+pub(super) struct Eyes<'a, R: ReadIndex> {
+    rows: &'a R,
+    service: &'a Service,
+    now: Timestamp,
+    revision: Option<Arc<ServiceRevision>>,
+    victims: VictimOrder,
+    packs_cpu: bool,
+    known: RefCell<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    checks: BTreeMap<(String, u32), bool>,
+    displaced: BTreeMap<String, bool>,
+    free: BTreeMap<String, i64>,
+}
+
+impl<'a, R: ReadIndex> Eyes<'a, R> {
+    pub(super) fn new(
+        rows: &'a R,
+        service: &'a Service,
+        now: Timestamp,
+    ) -> Self {
+        let revision = service.primary().and_then(|primary| {
+            rows.row(&service.owner().key().with(&primary.revision))
+        });
+        let strategy = service.service.placement_strategy.as_deref();
+        let first = strategy.unwrap_or_default().first();
+        let victims = match first.and_then(|strategy| strategy.r#type) {
+            Some(PlacementStrategyType::Binpack) => VictimOrder::Binpack,
+            Some(PlacementStrategyType::Random) => VictimOrder::Random,
+            Some(PlacementStrategyType::Spread) | None => VictimOrder::Spread,
+        };
+        let field = first.and_then(|strategy| strategy.field.as_deref());
+        Eyes {
+            rows,
+            service,
+            now,
+            revision,
+            victims,
+            packs_cpu: field.is_some_and(|it| it.eq_ignore_ascii_case("cpu")),
+            known: RefCell::default(),
+        }
+    }
+
+    pub(super) fn member(&self, row: &Task) -> Member {
+        let of = row.service.as_ref();
+        let deployment = of.map(|of| of.deployment.as_str());
+        let age = self
+            .service
+            .deployments
+            .iter()
+            .position(|one| Some(one.id.as_str()) == deployment);
+        let phase = match (row.last_status().parse(), row.task.started_at) {
+            (Ok(TaskStatus::Running), Some(since)) => Phase::Running(since),
+            _ => Phase::Starting,
+        };
+        let until = of.and_then(|of| of.protected_until);
+        let place = row.task.container_instance_arn.clone();
+        Member {
+            id: row.id.clone(),
+            // One of no deployment that is left is older than all.
+            age: age
+                .and_then(|age| u32::try_from(age).ok())
+                .unwrap_or(u32::MAX),
+            phase,
+            health: self.health(row),
+            is_protected: until.is_some_and(|until| until > self.now),
+            is_displaced: self.is_displaced(row),
+            zone: row.task.availability_zone.clone(),
+            place: place.unwrap_or_else(|| row.host.clone()),
+            place_free: self.free(row),
+            provider: row.task.capacity_provider_name.clone(),
+            created_at: row.task.created_at.unwrap_or(self.now),
+        }
+    }
+
+    fn health(&self, row: &Task) -> Health {
+        let key = (row.family.clone(), row.revision);
+        let mut known = self.known.borrow_mut();
+        let has_checks = *known.checks.entry(key).or_insert_with(|| {
+            let definition =
+                self.rows.row::<TaskDefinition>(&TaskDefinition::key_of(
+                    &row.account,
+                    &row.region,
+                    &row.family,
+                    row.revision,
+                ));
+            let containers = definition
+                .as_ref()
+                .and_then(|row| row.definition.container_definitions.as_ref());
+            containers.into_iter().flatten().any(|container| {
+                container.essential.unwrap_or(true)
+                    && container.health_check.is_some()
+            })
+        });
+        if !has_checks {
+            return Health::Unchecked;
+        }
+        match row.task.health_status {
+            Some(HealthStatus::Healthy) => Health::Healthy,
+            Some(HealthStatus::Unhealthy) => Health::Unhealthy,
+            Some(HealthStatus::Unknown) | None => Health::Unknown,
+        }
+    }
+
+    /// Whether the task's container instance takes no tasks any more, or its
+    /// host is gone.
+    fn is_displaced(&self, row: &Task) -> bool {
+        let host = Host::key_of(&row.account, &row.region, &row.host);
+        let Some(arn) = &row.task.container_instance_arn else {
+            return self.rows.row::<Host>(&host).is_none();
+        };
+        let mut known = self.known.borrow_mut();
+        if let Some(is_displaced) = known.displaced.get(arn) {
+            return *is_displaced;
+        }
+        let id = arn.rsplit('/').next().unwrap_or_default();
+        let instance =
+            self.rows.row::<ContainerInstance>(&ContainerInstance::key_of(
+                &row.account,
+                &row.region,
+                &row.cluster,
+                id,
+            ));
+        let is_active = instance.is_some_and(|row| {
+            row.status.parse() == Ok(InstanceStatus::Active)
+        });
+        known.displaced.insert(arn.clone(), !is_active);
+        !is_active
+    }
+
+    /// What the task's host has left, where the service packs tasks.
+    fn free(&self, row: &Task) -> i64 {
+        if self.victims != VictimOrder::Binpack {
+            return 0;
+        }
+        let mut known = self.known.borrow_mut();
+        if let Some(free) = known.free.get(&row.host) {
+            return *free;
+        }
+        let key = Host::key_of(&row.account, &row.region, &row.host);
+        let free = self.rows.row::<Host>(&key).map_or(0, |host| {
+            let (account, region) = (&row.account, &row.region);
+            let tasks = self.rows.tasks_on(account, region, &row.host);
+            let ledger = host.ledger(tasks.iter().map(AsRef::as_ref));
+            if self.packs_cpu {
+                ledger.free_cpu()
+            } else {
+                ledger.free_memory_mib()
+            }
+        });
+        known.free.insert(row.host.clone(), free);
+        free
+    }
+
+    pub(super) fn target(&self, pace: Pace, zones: BTreeSet<String>) -> Target {
+        let primary = self.service.primary();
+        let is_failed =
+            primary.is_some_and(|one| one.rollout == RolloutState::Failed);
+        let retry_at = primary.and_then(|primary| primary.retry_at);
+        let grace = self.service.service.health_check_grace_period_seconds;
+        Target {
+            desired: self.service.desired,
+            limits: rules::limits(&self.service.service),
+            settle_ms: pace.settle_ms,
+            grace_ms: i64::from(grace.unwrap_or(0)) * 1000,
+            can_start: !is_failed && retry_at.is_none_or(|at| at <= self.now),
+            can_replace: !is_failed,
+            zones,
+            victims: self.victims,
+            now: self.now,
+        }
+    }
+
+    /// The zones that tasks can be balanced over.
+    pub(super) fn zones(&self) -> BTreeSet<String> {
+        let service = &self.service.service;
+        let rebalances = service.availability_zone_rebalancing
+            == Some(AvailabilityZoneRebalancing::Enabled);
+        let Some(revision) = self.revision.as_ref().filter(|_| rebalances)
+        else {
+            return BTreeSet::new();
+        };
+        let subnets = subnet_zones(self.rows, self.service, &revision.revision);
+        if runs_on_fargate(&revision.revision) {
+            return subnets.unwrap_or_default();
+        }
+        let mut zones: BTreeSet<String> = self
+            .instances()
+            .iter()
+            .filter(|(row, host)| row.status == "ACTIVE" && host.is_connected)
+            .filter_map(|(_, host)| {
+                host.attributes.get(placement::ZONE_ATTRIBUTE)?.clone()
+            })
+            .collect();
+        if let Some(subnets) = subnets {
+            zones.retain(|zone| subnets.contains(zone));
+        }
+        zones
+    }
+
+    fn instances(&self) -> Vec<(Arc<ContainerInstance>, Arc<Host>)> {
+        let Service { account, region, cluster, .. } = self.service;
+        let within = Key::of([account, region, cluster]);
+        let rows = self.rows.rows::<ContainerInstance>(&within);
+        rows.into_iter()
+            .filter_map(|row| {
+                let key = Host::key_of(&row.account, &row.region, &row.host);
+                Some((row, self.rows.row::<Host>(&key)?))
+            })
+            .collect()
+    }
+
+    /// The places where a daemon has, or should have, a task.
+    pub(super) fn posts(&self) -> Vec<Post> {
+        let Some(revision) = &self.revision else { return vec![] };
+        let Service { account, region, .. } = self.service;
+        let key = TaskDefinition::key_of(
+            account,
+            region,
+            &revision.family,
+            revision.task_revision,
+        );
+        let Some(definition) = self.rows.row::<TaskDefinition>(&key) else {
+            return vec![];
+        };
+        let demand =
+            minato_core::task_definition::demand(&definition.definition);
+        let mut request =
+            placement::Request::of(&demand, 1, &self.service.group());
+        let of_definition =
+            definition.definition.placement_constraints.as_deref();
+        let of_service = self.service.service.placement_constraints.as_deref();
+        // They were checked when the service was created.
+        request.constraints = placement::constraints(
+            of_definition.unwrap_or_default(),
+            of_service.unwrap_or_default(),
+        )
+        .unwrap_or_default();
+        let instances = self.instances();
+        instances.iter().map(|one| self.post(one, &request)).collect()
+    }
+
+    fn post(
+        &self,
+        (row, host): &(Arc<ContainerInstance>, Arc<Host>),
+        request: &placement::Request,
+    ) -> Post {
+        let tasks = self.rows.tasks_on(&row.account, &row.region, &host.id);
+        let ours = self.service.group();
+        let mut groups = BTreeMap::new();
+        for task in &tasks {
+            let group = task.task.group.clone().unwrap_or_default();
+            *groups.entry(group).or_insert(0) += 1;
+        }
+        let has_others = tasks.iter().any(|task| {
+            task.cluster == row.cluster
+                && task.task.group.as_ref() != Some(&ours)
+                && task.service.is_some()
+                && task.should_run()
+        });
+        let candidate = Candidate {
+            arn: row.arn(),
+            host: 0,
+            agent_connected: host.is_connected,
+            agent_version: row
+                .version_info
+                .as_ref()
+                .and_then(|info| info.agent_version.clone()),
+            ec2_instance_id: Some(row.ec2_instance_id.clone()),
+            registered_at: row.registered_at,
+            attributes: Arc::new(place::attributes(
+                host,
+                &row.custom_attributes,
+            )),
+            running_tasks: i64::try_from(tasks.len()).unwrap_or(i64::MAX),
+            groups,
+        };
+        Post {
+            place: row.arn(),
+            is_manned: row.status == "ACTIVE"
+                && placement::is_eligible(&candidate, request),
+            has_others,
+        }
+    }
+}
+
+/// Whether a revision's tasks run on Fargate, by launch type or strategy.
+pub(super) fn runs_on_fargate(revision: &ecs::ServiceRevision) -> bool {
+    let by_strategy =
+        revision.capacity_provider_strategy.iter().flatten().any(|item| {
+            is_fargate(item.capacity_provider.as_deref().unwrap_or_default())
+        });
+    revision.launch_type == Some(LaunchType::Fargate) || by_strategy
+}
+
+/// The zones of a revision's subnets; `None` where it names none.
+pub(super) fn subnet_zones(
+    rows: &impl ReadIndex,
+    service: &Service,
+    revision: &ecs::ServiceRevision,
+) -> Option<BTreeSet<String>> {
+    let awsvpc = revision.network_configuration.as_ref()?;
+    let subnets = awsvpc.awsvpc_configuration.as_ref()?.subnets.as_ref()?;
+    let within = namespace(&service.account, &service.region);
+    let rows =
+        subnets.iter().filter_map(|id| rows.row::<SubnetRow>(&within.with(id)));
+    Some(rows.map(|subnet| subnet.zone.clone()).collect())
+}

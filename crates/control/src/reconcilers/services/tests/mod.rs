@@ -1,0 +1,339 @@
+mod play;
+
+use minato_core::status::{RolloutState, ServiceDeploymentStatus};
+use minato_wire::ecs::{
+    self, CreateServiceRequest, DeleteServiceRequest, HealthStatus,
+    SchedulingStrategy, StopServiceDeploymentRequest, TaskStopCode,
+    UpdateServiceRequest,
+};
+
+use self::play::{Play, breaker, web};
+use super::*;
+use crate::services::ecs::services::{delete_service, stop_service_deployment};
+use crate::services::ecs::tasks::report::Report;
+
+/// A service of `count` running tasks.
+async fn running(count: i32) -> Play {
+    let play = Play::new(2).await;
+    play.define("web", 50, false).await;
+    play.create(web(count)).await;
+    play.agent().await;
+    play
+}
+
+#[tokio::test]
+async fn a_service_starts_its_tasks_and_keeps_them() {
+    let play = running(3).await;
+    assert_eq!(play.count("RUNNING"), 3);
+    let service = play.service();
+    let primary = service.primary().unwrap();
+    assert_eq!(primary.rollout, RolloutState::Completed);
+    assert_eq!(play.deployment_status(), ServiceDeploymentStatus::Successful);
+    assert!(play.has_event("(service web) has started 3 tasks: (task "));
+    assert!(play.has_event("(service web) has reached a steady state."));
+    let task = &play.live()[0];
+    assert_eq!(task.task.started_by.as_ref(), Some(&primary.id));
+    assert_eq!(task.task.group.as_deref(), Some("service:web"));
+    // One of them ends: another takes its place.
+    play.bed.clock.advance_ms(60_000);
+    let status = Some("STOPPED".to_owned());
+    play.report(task, Report { status, ..Report::default() }).await;
+    play.settle().await;
+    assert_eq!((play.count("RUNNING"), play.count("PENDING")), (2, 1));
+    play.agent().await;
+    assert_eq!(play.count("RUNNING"), 3);
+    let steady = play
+        .events()
+        .into_iter()
+        .filter(|event| event.ends_with("has reached a steady state."));
+    assert_eq!(steady.count(), 2);
+}
+
+#[tokio::test]
+async fn a_deployment_replaces_every_task_and_ends_the_former() {
+    let play = running(2).await;
+    let former = play.service().primary().unwrap().id.clone();
+    play.define("web", 60, false).await;
+    play.update(UpdateServiceRequest {
+        task_definition: Some("web".into()),
+        ..Default::default()
+    })
+    .await;
+    let service = play.service();
+    assert_eq!(service.deployments.len(), 2);
+    assert_eq!(service.deployments[1].desired_count, 2);
+    assert_eq!((play.count("RUNNING"), play.count("PENDING")), (2, 2));
+    play.agent().await;
+    let service = play.service();
+    assert_eq!(service.deployments.len(), 1);
+    assert_ne!(service.deployments[0].id, former);
+    assert!(play.live().iter().all(|task| task.revision == 2));
+    let reason = format!(
+        "Scaling activity initiated by (deployment {})",
+        service.deployments[0].id
+    );
+    let stopped = play.tasks().into_iter().filter(|task| !task.should_run());
+    for task in stopped {
+        assert_eq!(
+            task.task.stop_code,
+            Some(TaskStopCode::ServiceSchedulerInitiated)
+        );
+        assert_eq!(task.task.stopped_reason.as_ref(), Some(&reason));
+    }
+}
+
+#[tokio::test]
+async fn the_same_definition_makes_no_deployment_unless_forced() {
+    let play = running(1).await;
+    play.update(UpdateServiceRequest {
+        task_definition: Some("web:1".into()),
+        desired_count: Some(2),
+        ..Default::default()
+    })
+    .await;
+    assert_eq!(play.service().deployments.len(), 1);
+    assert_eq!(play.count("PENDING"), 1);
+    play.agent().await;
+    play.update(UpdateServiceRequest {
+        force_new_deployment: Some(true),
+        ..Default::default()
+    })
+    .await;
+    assert_eq!(play.service().deployments.len(), 2);
+}
+
+#[tokio::test]
+async fn the_circuit_breaker_rolls_back_and_keeps_the_old_tasks() {
+    let play = running(2).await;
+    let former = play.service().primary().unwrap().id.clone();
+    let kept: Vec<String> =
+        play.live().iter().map(|task| task.id.clone()).collect();
+    play.define("web", 60, false).await;
+    play.update(UpdateServiceRequest {
+        task_definition: Some("web".into()),
+        deployment_configuration: Some(breaker(true)),
+        ..Default::default()
+    })
+    .await;
+    play.fail_all().await;
+    assert_eq!(play.service().primary().unwrap().failed_tasks, 2);
+    assert_eq!(play.count("PENDING"), 0, "starts are throttled");
+    play.bed.clock.advance_ms(2_000);
+    play.settle().await;
+    assert_eq!(play.count("PENDING"), 2);
+    play.fail_all().await;
+    let service = play.service();
+    assert_eq!(service.deployments.len(), 1);
+    assert_eq!(service.primary().unwrap().id, former);
+    let definition = service.service.task_definition.clone().unwrap();
+    assert!(definition.ends_with("web:1"), "{definition}");
+    let now: Vec<String> =
+        play.live().iter().map(|task| task.id.clone()).collect();
+    assert_eq!(now, kept, "no task of the good revision was restarted");
+    assert_eq!(
+        play.deployment_status(),
+        ServiceDeploymentStatus::RollbackSuccessful
+    );
+    assert!(play.has_event("deployment failed: tasks failed to start."));
+    assert!(play.has_event(&format!("rolling back to deployment {former}.")));
+}
+
+#[tokio::test]
+async fn without_rollback_a_failed_deployment_stays_failed() {
+    let play = Play::new(1).await;
+    play.define("web", 50, false).await;
+    play.create(CreateServiceRequest {
+        deployment_configuration: Some(breaker(true)),
+        ..web(1)
+    })
+    .await;
+    for _ in 0..3 {
+        play.fail_all().await;
+        play.bed.clock.advance_ms(60_000);
+        play.settle().await;
+    }
+    // It never completed, so there is nothing to go back to.
+    let service = play.service();
+    assert_eq!(service.primary().unwrap().rollout, RolloutState::Failed);
+    assert_eq!(play.deployment_status(), ServiceDeploymentStatus::Stopped);
+    assert_eq!(play.live().len(), 0);
+}
+
+#[tokio::test]
+async fn stopping_a_service_deployment_rolls_it_back() {
+    let play = running(1).await;
+    play.define("web", 60, false).await;
+    play.update(UpdateServiceRequest {
+        task_definition: Some("web".into()),
+        ..Default::default()
+    })
+    .await;
+    let service = play.service();
+    let id = service.service_deployment.clone().unwrap();
+    let input = StopServiceDeploymentRequest {
+        service_deployment_arn: Some(service.deployment_arn(&id)),
+        stop_type: None,
+    };
+    let (cx, scope) = (&play.bed.cx, play.bed.scope());
+    stop_service_deployment(cx, &scope, input.clone()).await.unwrap();
+    assert_eq!(
+        play.deployment_status(),
+        ServiceDeploymentStatus::RollbackRequested
+    );
+    play.settle().await;
+    play.agent().await;
+    assert_eq!(
+        play.deployment_status(),
+        ServiceDeploymentStatus::RollbackSuccessful
+    );
+    assert!(play.live().iter().all(|task| task.revision == 1));
+    let again = stop_service_deployment(cx, &scope, input).await;
+    assert_eq!(again.unwrap_err().code(), "ConflictException");
+}
+
+#[tokio::test]
+async fn unhealthy_tasks_are_replaced() {
+    let play = Play::new(1).await;
+    play.define("web", 50, true).await;
+    play.create(web(1)).await;
+    play.agent().await;
+    let first = play.live()[0].clone();
+    assert_eq!(
+        play.service().primary().unwrap().rollout,
+        RolloutState::InProgress,
+        "no word of its health yet"
+    );
+    let health =
+        |status| move |row: &mut Task| row.task.health_status = Some(status);
+    play.change(&first, health(HealthStatus::Healthy)).await;
+    play.settle().await;
+    assert_eq!(
+        play.service().primary().unwrap().rollout,
+        RolloutState::Completed
+    );
+    let first = play.live()[0].clone();
+    play.change(&first, health(HealthStatus::Unhealthy)).await;
+    play.settle().await;
+    assert_eq!(play.live().len(), 2, "its replacement comes first");
+    play.agent().await;
+    let second = play.live().into_iter().find(|task| task.id != first.id);
+    play.change(&second.unwrap(), health(HealthStatus::Healthy)).await;
+    play.settle().await;
+    let left = play.live();
+    assert!(left.len() == 1 && left[0].id != first.id);
+    assert!(play.has_event("failed container health checks."));
+}
+
+#[tokio::test]
+async fn a_task_without_a_place_is_told_of_once() {
+    let play = Play::new(1).await;
+    play.define("web", 600, false).await;
+    play.create(web(2)).await;
+    play.agent().await;
+    play.settle().await;
+    let complaints = play.events().into_iter().filter(|event| {
+        event.contains("was unable to place a task")
+            && event.contains("has insufficient memory available.")
+    });
+    assert_eq!((complaints.count(), play.live().len()), (1, 1));
+    // A second host comes: the task finds its place.
+    play.add_host(1).await;
+    play.settle().await;
+    assert_eq!(play.live().len(), 2);
+}
+
+#[tokio::test]
+async fn draining_moves_tasks_within_the_percentages() {
+    let play = running(2).await;
+    let instance = play.live()[0].task.container_instance_arn.clone();
+    let rows = play.bed.cx.snapshot();
+    let row = rows
+        .scan::<ContainerInstance>(&Key::root())
+        .find(|row| Some(row.arn()) == instance)
+        .unwrap();
+    let drained = ContainerInstance {
+        status: "DRAINING".into(),
+        ..ContainerInstance::clone(&row)
+    };
+    let put = play.bed.cx.transact(move |tx| {
+        tx.put(drained);
+        Ok(())
+    });
+    put.await.unwrap();
+    play.settle().await;
+    assert_eq!((play.count("RUNNING"), play.count("PENDING")), (2, 1));
+    play.agent().await;
+    assert_eq!(play.count("RUNNING"), 2);
+    assert!(
+        play.live()
+            .iter()
+            .all(|task| task.task.container_instance_arn != instance)
+    );
+}
+
+#[tokio::test]
+async fn a_daemon_is_on_every_instance() {
+    let play = Play::new(3).await;
+    play.define("web", 50, false).await;
+    play.create(CreateServiceRequest {
+        desired_count: None,
+        scheduling_strategy: Some(SchedulingStrategy::Daemon),
+        ..web(0)
+    })
+    .await;
+    assert_eq!((play.live().len(), play.service().desired), (3, 3));
+    play.agent().await;
+    play.add_host(7).await;
+    play.settle().await;
+    assert_eq!((play.live().len(), play.service().desired), (4, 4));
+    let hosts: BTreeSet<String> =
+        play.live().iter().map(|task| task.host.clone()).collect();
+    assert_eq!(hosts.len(), 4);
+}
+
+#[tokio::test]
+async fn a_deleted_service_stops_its_tasks_and_frees_its_name() {
+    let play = running(2).await;
+    let (cx, scope) = (&play.bed.cx, play.bed.scope());
+    let input = DeleteServiceRequest {
+        service: Some("web".into()),
+        ..Default::default()
+    };
+    let refused = delete_service(cx, &scope, input.clone()).await;
+    assert_eq!(refused.unwrap_err().code(), "InvalidParameterException");
+    let input = DeleteServiceRequest { force: Some(true), ..input };
+    let shown = delete_service(cx, &scope, input).await.unwrap();
+    assert_eq!(shown.service.unwrap().status.as_deref(), Some("DRAINING"));
+    play.settle().await;
+    assert_eq!(play.live().len(), 0);
+    assert_eq!(play.service().status.as_str(), "INACTIVE");
+    play.create(web(1)).await;
+    assert_eq!(play.service().status.as_str(), "ACTIVE");
+    assert_eq!(play.live().len(), 1);
+}
+
+#[tokio::test]
+async fn propagated_and_managed_tags_reach_the_tasks() {
+    let play = Play::new(1).await;
+    play.define("web", 50, false).await;
+    let tag = |key: &str, value: &str| ecs::Tag {
+        key: Some(key.into()),
+        value: Some(value.into()),
+    };
+    play.create(CreateServiceRequest {
+        tags: Some(vec![tag("team", "a")]),
+        propagate_tags: Some(ecs::PropagateTags::Service),
+        enable_ecs_managed_tags: Some(true),
+        ..web(1)
+    })
+    .await;
+    let tags = play.live()[0].task.tags.clone().unwrap();
+    assert_eq!(
+        tags,
+        [
+            tag("team", "a"),
+            tag("aws:ecs:clusterName", "default"),
+            tag("aws:ecs:serviceName", "web"),
+        ]
+    );
+}

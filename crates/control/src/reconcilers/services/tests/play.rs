@@ -1,0 +1,248 @@
+//! Services over a store of their own, with an agent that does as the test
+//! says.
+
+use minato_core::env::Clock;
+use minato_core::status::ServiceDeploymentStatus;
+use minato_wire::ecs::{
+    ContainerDefinition, CreateClusterRequest, CreateServiceRequest,
+    DeploymentCircuitBreaker, DeploymentConfiguration, HealthCheck,
+    RegisterTaskDefinitionRequest, UpdateServiceRequest,
+};
+
+use super::super::*;
+use crate::services::ecs::services::{create_service, update_service};
+use crate::services::ecs::tasks::report::{Report, apply};
+use crate::services::ecs::{clusters, task_definitions};
+use crate::tables::{ServiceDeployment, ServiceEvent};
+use crate::testing::{ACCOUNT, REGION, TestBed};
+
+pub(super) struct Play {
+    pub(super) bed: TestBed,
+}
+
+impl Play {
+    /// A cluster with `hosts` container instances.
+    pub(super) async fn new(hosts: usize) -> Play {
+        let play = Play { bed: TestBed::new() };
+        let (cx, scope) = (&play.bed.cx, play.bed.scope());
+        let input = CreateClusterRequest::default();
+        clusters::create_cluster(cx, &scope, input).await.unwrap();
+        for number in 0..hosts {
+            play.add_host(number).await;
+        }
+        play
+    }
+
+    pub(super) async fn add_host(&self, number: usize) {
+        let now = self.bed.clock.now();
+        let id = format!("{number:032x}");
+        let zone = ["us-east-1a", "us-east-1b"][number % 2];
+        let put = self.bed.cx.transact(move |tx| {
+            tx.put(Host {
+                account: ACCOUNT.into(),
+                region: REGION.into(),
+                id: id.clone(),
+                cluster: "default".into(),
+                cpu: 4096,
+                memory_mib: 1000,
+                reserved_ports: [].into(),
+                reserved_ports_udp: [].into(),
+                attributes: [
+                    ("ecs.availability-zone".to_owned(), Some(zone.to_owned())),
+                    ("ecs.capability.container-health-check".to_owned(), None),
+                    (
+                        "com.amazonaws.ecs.capability.docker-remote-api.1.24"
+                            .to_owned(),
+                        None,
+                    ),
+                ]
+                .into(),
+                is_connected: true,
+                offers_fargate: true,
+            });
+            tx.put(ContainerInstance {
+                account: ACCOUNT.into(),
+                region: REGION.into(),
+                cluster: "default".into(),
+                host: id.clone(),
+                id,
+                status: "ACTIVE".into(),
+                ec2_instance_id: "i-1".into(),
+                attributes: vec![],
+                custom_attributes: vec![],
+                registered_resources: vec![],
+                version_info: None,
+                capacity_provider: None,
+                tags: vec![],
+                registered_at: now,
+                version: 1,
+            });
+            Ok(())
+        });
+        put.await.unwrap();
+    }
+
+    pub(super) async fn define(
+        &self,
+        family: &str,
+        memory: i32,
+        checked: bool,
+    ) {
+        let check = HealthCheck {
+            command: Some(vec!["CMD".into(), "true".into()]),
+            ..Default::default()
+        };
+        let container = ContainerDefinition {
+            name: Some("app".into()),
+            image: Some("busybox".into()),
+            memory: Some(memory),
+            health_check: checked.then_some(check),
+            ..Default::default()
+        };
+        let input = RegisterTaskDefinitionRequest {
+            family: Some(family.into()),
+            container_definitions: Some(vec![container]),
+            ..Default::default()
+        };
+        let (cx, scope) = (&self.bed.cx, self.bed.scope());
+        task_definitions::register_task_definition(cx, &scope, input)
+            .await
+            .unwrap();
+    }
+
+    pub(super) async fn create(&self, input: CreateServiceRequest) {
+        let (cx, scope) = (&self.bed.cx, self.bed.scope());
+        create_service(cx, &scope, input).await.unwrap();
+        self.settle().await;
+    }
+
+    pub(super) async fn update(&self, input: UpdateServiceRequest) {
+        let input =
+            UpdateServiceRequest { service: Some("web".into()), ..input };
+        let (cx, scope) = (&self.bed.cx, self.bed.scope());
+        update_service(cx, &scope, input).await.unwrap();
+        self.settle().await;
+    }
+
+    pub(super) fn key(&self) -> Key {
+        Service::key_of(ACCOUNT, REGION, "default", "web")
+    }
+
+    pub(super) fn service(&self) -> Arc<Service> {
+        self.bed.cx.snapshot().get(&self.key()).unwrap()
+    }
+
+    /// Has the scheduler look until it finds nothing to do.
+    pub(super) async fn settle(&self) {
+        for _ in 0..50 {
+            let before = self.bed.cx.snapshot().revision();
+            see_to(Arc::clone(&self.bed.cx), self.key()).await;
+            if self.bed.cx.snapshot().revision() == before {
+                return;
+            }
+        }
+        panic!("the scheduler does not come to rest: {:?}", self.service());
+    }
+
+    pub(super) fn tasks(&self) -> Vec<Arc<Task>> {
+        let rows = self.bed.cx.snapshot();
+        rows.scan::<Task>(&namespace(ACCOUNT, REGION)).collect()
+    }
+
+    pub(super) fn live(&self) -> Vec<Arc<Task>> {
+        self.tasks().into_iter().filter(|task| task.should_run()).collect()
+    }
+
+    pub(super) fn count(&self, status: &str) -> usize {
+        let tasks = self.live();
+        tasks.iter().filter(|task| task.last_status() == status).count()
+    }
+
+    pub(super) async fn change(
+        &self,
+        which: &Task,
+        change: impl FnOnce(&mut Task),
+    ) {
+        let mut row = which.clone();
+        change(&mut row);
+        let put = self.bed.cx.transact(move |tx| {
+            tx.put(row);
+            Ok(())
+        });
+        put.await.unwrap();
+    }
+
+    pub(super) async fn report(&self, which: &Task, report: Report) {
+        let now = self.bed.clock.now();
+        self.change(which, |row| {
+            apply(row, report, |_| true, now);
+        })
+        .await;
+    }
+
+    /// Every pending task comes up; every stopping one ends.
+    pub(super) async fn agent(&self) {
+        for task in self.tasks() {
+            let status = match task.last_status() {
+                "PENDING" => "RUNNING",
+                "STOPPING" => "STOPPED",
+                _ => continue,
+            };
+            let status = Some(status.to_owned());
+            self.report(&task, Report { status, ..Report::default() }).await;
+        }
+        self.settle().await;
+    }
+
+    /// Every pending task fails.
+    pub(super) async fn fail_all(&self) {
+        for task in self.tasks() {
+            if task.last_status() == "PENDING" {
+                let report = Report {
+                    status: Some("STOPPED".into()),
+                    reason: Some("CannotPullContainerError".into()),
+                    ..Report::default()
+                };
+                self.report(&task, report).await;
+            }
+        }
+        self.settle().await;
+    }
+
+    pub(super) fn events(&self) -> Vec<String> {
+        let rows = self.bed.cx.snapshot();
+        let events = rows.scan::<ServiceEvent>(&self.service().owner().key());
+        events.map(|row| row.event.message.clone().unwrap()).collect()
+    }
+
+    pub(super) fn has_event(&self, part: &str) -> bool {
+        self.events().iter().any(|event| event.contains(part))
+    }
+
+    pub(super) fn deployment_status(&self) -> ServiceDeploymentStatus {
+        let service = self.service();
+        let id = service.service_deployment.clone().unwrap();
+        let key = service.owner().key().with(&id);
+        let rows = self.bed.cx.snapshot();
+        rows.get::<ServiceDeployment>(&key).unwrap().status
+    }
+}
+
+pub(super) fn web(count: i32) -> CreateServiceRequest {
+    CreateServiceRequest {
+        service_name: Some("web".into()),
+        task_definition: Some("web".into()),
+        desired_count: Some(count),
+        ..Default::default()
+    }
+}
+
+pub(super) fn breaker(rollback: bool) -> DeploymentConfiguration {
+    DeploymentConfiguration {
+        deployment_circuit_breaker: Some(DeploymentCircuitBreaker {
+            enable: Some(true),
+            rollback: Some(rollback),
+        }),
+        ..Default::default()
+    }
+}
