@@ -113,6 +113,8 @@ pub enum OpenControlError {
 pub struct ControlPlane {
     context: Arc<Context>,
     stop: CancellationToken,
+    /// Ends the service scheduler alone.
+    rest: CancellationToken,
     running: TaskTracker,
 }
 
@@ -137,13 +139,23 @@ impl ControlPlane {
         reconcilers::forget_connections(&context)
             .await
             .map_err(OpenControlError::Prepare)?;
+        let stop = CancellationToken::new();
         let control = ControlPlane {
             context,
-            stop: CancellationToken::new(),
+            rest: stop.child_token(),
+            stop,
             running: TaskTracker::new(),
         };
-        reconcilers::spawn(&control.context, &control.running, &control.stop);
+        let ControlPlane { context, stop, rest, running } = &control;
+        reconcilers::spawn(context, running, stop, rest);
         Ok(control)
+    }
+
+    /// Has the service scheduler do nothing more until the next start, so
+    /// that tasks which are stopped now stay stopped. What services ask for
+    /// stands: the next start brings their tasks back.
+    pub fn rest(&self) {
+        self.rest.cancel();
     }
 
     /// Stops reconcilers and sessions and waits for them, then closes the log

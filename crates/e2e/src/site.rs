@@ -112,13 +112,18 @@ impl Site {
         Ok(())
     }
 
-    /// Ends Minato in good order; its tasks run on.
-    pub fn down_keeping_tasks(&mut self) -> Result<()> {
-        self.minato(&["down", "--keep-tasks"]).with_context(|| self.log())?;
+    /// Waits for a Minato that was taken down by hand.
+    pub fn forget_minato(&mut self) -> Result<()> {
         let mut child = self.minato.take().context("no Minato runs")?;
         let status = child.wait()?;
         ensure!(status.success(), "minato up ended with {status}");
         Ok(())
+    }
+
+    /// Ends Minato in good order; its tasks run on.
+    pub fn down_keeping_tasks(&mut self) -> Result<()> {
+        self.minato(&["down", "--keep-tasks"]).with_context(|| self.log())?;
+        self.forget_minato()
     }
 
     /// Everything but the disk is lost, as when the machine is restarted.
@@ -319,9 +324,7 @@ impl Site {
     pub fn finish(mut self) -> Result<()> {
         self.boto = None;
         self.minato(&["down"]).with_context(|| self.log())?;
-        let mut child = self.minato.take().context("no Minato runs")?;
-        let status = child.wait()?;
-        ensure!(status.success(), "minato up ended with {status}");
+        self.forget_minato()?;
         let left = self.traces()?.all();
         ensure!(left.is_empty(), "left behind:\n{}", left.join("\n"));
         let devices = self.run("cat", &["/proc/net/dev"])?;

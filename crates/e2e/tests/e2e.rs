@@ -18,3 +18,5 @@ mod hostile;
 mod ports;
 #[path = "e2e/restart.rs"]
 mod restart;
+#[path = "e2e/services.rs"]
+mod services;

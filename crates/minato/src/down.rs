@@ -21,17 +21,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub(crate) fn run(home: &Home, args: DownArgs) -> Result<ExitCode> {
     let api = Api::of(home)?;
     block_on(async {
+        let pid = Pid::from_raw(api.running.pid);
         if !args.keep_tasks {
-            let tasks = api.tasks(false).await?;
-            for task in &tasks {
-                let reason = Some("Minato is going down".to_owned());
-                api.stop(task, reason).await?;
-            }
-            // Those that were stopping already count too.
-            let all = api.tasks(true).await?;
-            stop::wait_stopped(&api, &all).await?;
+            // Services must not replace what is stopped here.
+            kill(pid, Signal::SIGUSR1)
+                .context("could not signal the running Minato")?;
+            stop_all(&api).await?;
         }
-        kill(Pid::from_raw(api.running.pid), Signal::SIGTERM)
+        kill(pid, Signal::SIGTERM)
             .context("could not signal the running Minato")?;
         let deadline = Instant::now() + EXIT_MAX;
         while api.running.is_alive() {
@@ -45,4 +42,29 @@ pub(crate) fn run(home: &Home, args: DownArgs) -> Result<ExitCode> {
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Stops every task, those too that a service was just starting.
+async fn stop_all(api: &Api) -> Result<()> {
+    loop {
+        let tasks = api.tasks(false).await?;
+        for task in &tasks {
+            let reason = Some("Minato is going down".to_owned());
+            api.stop(task, reason).await?;
+        }
+        // Those that were stopping already count too.
+        let all = api.tasks(true).await?;
+        let live = all
+            .into_iter()
+            .filter(|task| task.last_status.as_deref() != Some("STOPPED"));
+        let live: Vec<_> = live.collect();
+        if live.is_empty() {
+            return Ok(());
+        }
+        // One that came in between is asked in the next round.
+        let asked = live
+            .into_iter()
+            .filter(|task| task.desired_status.as_deref() == Some("STOPPED"));
+        stop::wait_stopped(api, &asked.collect::<Vec<_>>()).await?;
+    }
 }

@@ -30,6 +30,10 @@ pub(crate) use engine::take_down;
 /// The cluster that the local agent joins.
 const CLUSTER: &str = "default";
 
+/// The signal by which `minato down` says that tasks are about to be stopped
+/// and are not to be replaced.
+const REST: SignalKind = SignalKind::user_defined1();
+
 pub(crate) fn run(home: &Home, args: &UpArgs) -> Result<ExitCode> {
     if !nix::unistd::geteuid().is_root() {
         bail!("Minato must be root to run containers; run it with sudo");
@@ -60,6 +64,7 @@ async fn serve(home: &Home, args: &UpArgs) -> Result<()> {
     // Signals are taken before anything is started that they should end.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut rest = signal(REST)?;
 
     let (control, store) = control(home, args, &keys).await?;
     let gateway = gateway(&control, args, &keys);
@@ -82,9 +87,12 @@ async fn serve(home: &Home, args: &UpArgs) -> Result<()> {
     );
     std::io::stdout().flush().context("could not say that it is ready")?;
 
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = rest.recv() => control.rest(),
+        }
     }
     // Tasks run on; the next start finds them.
     stop.cancel();

@@ -27,14 +27,15 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often expired log events are looked for; retention counts in days.
 const SWEEP_LOGS_EVERY: Duration = Duration::from_secs(10 * 60);
 
-/// Starts every reconciler.
+/// Starts every reconciler; `rest` ends the service scheduler alone.
 pub(crate) fn spawn(
     cx: &Arc<Context>,
     running: &TaskTracker,
     stop: &CancellationToken,
+    rest: &CancellationToken,
 ) {
     running.spawn(run_provision(Arc::clone(cx), stop.clone()));
-    running.spawn(services::run(Arc::clone(cx), stop.clone()));
+    running.spawn(services::run(Arc::clone(cx), rest.clone()));
     running.spawn(run_expire(Arc::clone(cx), stop.clone()));
     running.spawn(run_sweep_logs(Arc::clone(cx), stop.clone()));
 }
