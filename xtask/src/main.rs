@@ -2,6 +2,7 @@
 
 mod codegen;
 mod floors;
+mod licences;
 mod tidy;
 
 use std::path::Path;
@@ -14,6 +15,7 @@ usage: cargo xtask COMMAND
 
   codegen [--check]  write crates/wire's generated modules from the botocore
                      models; --check only compares (drift fails)
+  licences           licences, banned crates and sources, as deny.toml says
   floors             no crate uses a floor above its own
   tidy               file lengths, licences of our own sources, stray files";
 
@@ -36,6 +38,7 @@ fn run() -> Result<()> {
     match words.as_slice() {
         ["codegen"] => codegen::run(root, codegen::Mode::Write),
         ["codegen", "--check"] => codegen::run(root, codegen::Mode::Check),
+        ["licences"] => licences::run(root),
         ["floors"] => floors::run(root),
         ["tidy"] => tidy::run(root),
         _ => bail!("{USAGE}"),
