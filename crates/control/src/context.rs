@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::call::{Backend, Call, Caller, Credential, Verified};
 use crate::config::Config;
 use crate::logs::LogStore;
+use crate::services::ec2::defaults::{self, DefaultSubnet, PlaceVpcError};
 use crate::{reconcilers, services};
 
 /// What every handler, reconciler and session works with.
@@ -149,6 +150,17 @@ impl ControlPlane {
         let ControlPlane { context, stop, rest, running } = &control;
         reconcilers::spawn(context, running, stop, rest);
         Ok(control)
+    }
+
+    /// The subnets of an account's default VPC in a region, which is made if
+    /// it is missing and moved to `cidr` if that is given.
+    pub async fn default_network(
+        &self,
+        account: &str,
+        region: &str,
+        cidr: Option<&str>,
+    ) -> Result<Vec<DefaultSubnet>, PlaceVpcError> {
+        defaults::place(&self.context, account, region, cidr).await
     }
 
     /// Has the service scheduler do nothing more until the next start, so

@@ -21,5 +21,7 @@ pub(crate) mod testing;
 pub use call::{Backend, Call, Caller, Credential, Request, Verified};
 pub use config::Config;
 pub use context::{ControlPlane, OpenControlError};
-pub use services::ec2::defaults::{DefaultSubnet, default_subnets};
+pub use services::ec2::defaults::{
+    DefaultSubnet, PlaceVpcError, default_subnets,
+};
 pub use sessions::{AgentHello, AgentLink, OpenSessionError, SessionKind};

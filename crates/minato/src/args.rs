@@ -121,6 +121,10 @@ pub(crate) struct UpArgs {
     /// Go to the background once ready
     #[arg(long)]
     pub(crate) detach: bool,
+    /// Range of the default VPC, whose subnets awsvpc tasks have their
+    /// addresses of; kept for later starts [default: 172.31.0.0/16]
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) vpc_cidr: Option<String>,
     /// Range of bridge-mode containers; free one by default
     #[arg(long, value_name = "CIDR")]
     pub(crate) bridge_cidr: Option<String>,

@@ -77,7 +77,12 @@ async fn serve(home: &Home, args: &UpArgs) -> Result<()> {
 
     let running =
         Running::here(address.to_string(), &args.account_id, &args.region);
-    let engine = engine::open(home, args, &registry).await?;
+    let vpc_cidr = args.vpc_cidr.as_deref();
+    let subnets = control
+        .default_network(&args.account_id, &args.region, vpc_cidr)
+        .await
+        .context("could not set up the default VPC (--vpc-cidr)")?;
+    let engine = engine::open(home, args, &registry, subnets).await?;
     let agent = agent(home, args, &keys, &control, gateway, engine).await?;
     home.set_running(&running)?;
     println!(

@@ -118,6 +118,7 @@ fn containers_wait_for_those_they_depend_on() {
     // It never ran; the ECS agent gives such a container this code.
     assert_eq!(part(&task, "app")["exitCode"], 143, "{task}");
     starts_with(&part(&task, "app")["reason"], "TaskDependencyError");
+    assert_eq!(task["stopCode"], "TaskFailedToStart", "{task}");
     assert_eq!(part(&task, "app")["runtimeId"], Value::Null, "{task}");
     site.finish().unwrap();
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use minato_agent::runtime::engine::EngineRuntime;
-use minato_control::default_subnets;
+use minato_control::DefaultSubnet;
 use minato_engine::cgroup::Cgroups;
 use minato_engine::container::{Containers, ContainersConfig};
 use minato_engine::image::ImageStore;
@@ -22,6 +22,7 @@ pub(super) async fn open(
     home: &Home,
     args: &UpArgs,
     registry: &Registry,
+    subnets: Vec<DefaultSubnet>,
 ) -> Result<Runtime> {
     let images = ImageStore::open(&home.images(), registry.config())
         .context("could not open the image store")?;
@@ -41,15 +42,19 @@ pub(super) async fn open(
     let containers = Containers::open(config)
         .await
         .context("could not open the container engine")?;
-    let config = network_config(home, args)?;
+    let config = network_config(home, args, subnets)?;
     let subnets = config.subnets.clone();
     let network =
         Network::open(config).await.context("could not set up the networks")?;
     Ok(EngineRuntime::new(boot_id, containers, images, network, subnets))
 }
 
-fn network_config(home: &Home, args: &UpArgs) -> Result<NetworkConfig> {
-    let subnets = default_subnets(&args.account_id, &args.region)
+fn network_config(
+    home: &Home,
+    args: &UpArgs,
+    subnets: Vec<DefaultSubnet>,
+) -> Result<NetworkConfig> {
+    let subnets = subnets
         .into_iter()
         .map(|subnet| {
             Ok(Subnet {

@@ -5,12 +5,14 @@ use std::net::Ipv4Addr;
 
 use minato_store::{Key, Snapshot, Tx};
 
-use super::rows::{Cidr, SecurityGroupRow, SubnetRow, VpcRow};
+use super::rows::{Cidr, EniRow, SecurityGroupRow, SubnetRow, VpcRow};
+use crate::context::Context;
 
 /// AWS's default VPC.
 const VPC: Cidr = Cidr { base: Ipv4Addr::new(172, 31, 0, 0), prefix: 16 };
-/// AWS's default subnets are /20 blocks of it, in the order of the zones.
-const SUBNET_PREFIX: u8 = 20;
+/// AWS's default subnets are /20 blocks of a /16, in the order of the zones:
+/// they fix four bits more.
+const SUBNET_BITS: u8 = 4;
 /// The zones that Minato says a region has.
 pub(crate) const ZONES: [char; 3] = ['a', 'b', 'c'];
 
@@ -34,17 +36,103 @@ pub struct DefaultSubnet {
 /// Their ids depend on nothing but account and region, so a host can set up
 /// its bridges before the first call.
 pub fn default_subnets(account: &str, region: &str) -> Vec<DefaultSubnet> {
-    rows(account, region)
-        .1
-        .into_iter()
-        .map(|subnet| DefaultSubnet {
+    rows(account, region, VPC).1.iter().map(DefaultSubnet::of).collect()
+}
+
+impl DefaultSubnet {
+    fn of(subnet: &SubnetRow) -> DefaultSubnet {
+        DefaultSubnet {
             gateway: super::eni::gateway(subnet.cidr),
             prefix_len: subnet.cidr.prefix,
             cidr: subnet.cidr.to_string(),
-            id: subnet.id,
-            zone: subnet.zone,
-        })
-        .collect()
+            id: subnet.id.clone(),
+            zone: subnet.zone.clone(),
+        }
+    }
+}
+
+/// Why the default VPC cannot have the addresses asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceVpcError {
+    /// The text is no block of addresses that a VPC can have.
+    #[error(
+        "{given} is no range for a VPC: it must look like 172.31.0.0/16, with \
+         a prefix of 16 to 24 bits and no address bits beyond it"
+    )]
+    NotACidr {
+        /// As given.
+        given: String,
+    },
+    /// Tasks have addresses of the range it has now.
+    #[error(
+        "the default VPC is {current} and {interfaces} network interfaces use \
+         it: stop the tasks first (minato down), or start without --vpc-cidr"
+    )]
+    InUse {
+        /// The range in force.
+        current: String,
+        /// How many interfaces have an address of it.
+        interfaces: usize,
+    },
+    /// The store did not take the change.
+    #[error("could not store the default VPC: {why}")]
+    NotStored {
+        /// What the store said.
+        why: String,
+    },
+}
+
+/// Reads a VPC's block: its three subnets must not be smaller than EC2 allows.
+fn vpc_cidr(given: &str) -> Result<Cidr, PlaceVpcError> {
+    let wrong = || PlaceVpcError::NotACidr { given: given.to_owned() };
+    let (base, prefix) = given.split_once('/').ok_or_else(wrong)?;
+    let base: Ipv4Addr = base.parse().map_err(|_| wrong())?;
+    let prefix: u8 = prefix.parse().map_err(|_| wrong())?;
+    if !(16..=24).contains(&prefix) {
+        return Err(wrong());
+    }
+    let cidr = Cidr { base, prefix };
+    if u32::from(base) % cidr.size() != 0 {
+        return Err(wrong());
+    }
+    Ok(cidr)
+}
+
+/// The default subnets of an account in a region as they are stored, made or
+/// moved to `cidr` first where that is asked for.
+pub(crate) async fn place(
+    cx: &Context,
+    account: &str,
+    region: &str,
+    cidr: Option<&str>,
+) -> Result<Vec<DefaultSubnet>, PlaceVpcError> {
+    let wanted = cidr.map(vpc_cidr).transpose()?;
+    let scope = Key::of([account, region]);
+    let (account, region) = (account.to_owned(), region.to_owned());
+    let placed = cx.transact(move |tx| {
+        let known = tx.scan::<VpcRow>(&scope).find(|vpc| vpc.is_default);
+        let current = known.map_or(VPC, |vpc| vpc.cidr);
+        let wanted = wanted.unwrap_or(current);
+        let interfaces = tx.scan::<EniRow>(&scope).count();
+        if wanted != current && interfaces > 0 {
+            let current = current.to_string();
+            return Ok(Err(PlaceVpcError::InUse { current, interfaces }));
+        }
+        if wanted != current || !tx.scan::<VpcRow>(&scope).any(|_| true) {
+            put(tx, rows(&account, &region, wanted));
+        }
+        let subnets = tx
+            .scan::<SubnetRow>(&scope)
+            .filter(|subnet| subnet.default_for_zone)
+            .map(|subnet| DefaultSubnet::of(&subnet));
+        let mut subnets: Vec<DefaultSubnet> = subnets.collect();
+        subnets.sort_by(|a, b| a.zone.cmp(&b.zone));
+        Ok(Ok(subnets))
+    });
+    placed.await.unwrap_or_else(|error| {
+        let why = error.internal().unwrap_or("it is closed").to_owned();
+        Err(PlaceVpcError::NotStored { why })
+    })
 }
 
 /// Whether the account has its default network already.
@@ -55,10 +143,16 @@ pub(crate) fn exists(snapshot: &Snapshot, account: &str, region: &str) -> bool {
 
 /// Makes the default network of an account in a region, unless it has one.
 pub(crate) fn ensure(tx: &mut Tx, account: &str, region: &str) {
-    let (vpc, subnets, group) = rows(account, region);
-    if tx.contains::<VpcRow>(&minato_store::Row::key(&vpc)) {
-        return;
+    let network = rows(account, region, VPC);
+    if !tx.contains::<VpcRow>(&minato_store::Row::key(&network.0)) {
+        put(tx, network);
     }
+}
+
+/// A default network.
+type Network = (VpcRow, Vec<SubnetRow>, SecurityGroupRow);
+
+fn put(tx: &mut Tx, (vpc, subnets, group): Network) {
     tx.put(vpc);
     for subnet in subnets {
         tx.put(subnet);
@@ -66,16 +160,14 @@ pub(crate) fn ensure(tx: &mut Tx, account: &str, region: &str) {
     tx.put(group);
 }
 
-fn rows(
-    account: &str,
-    region: &str,
-) -> (VpcRow, Vec<SubnetRow>, SecurityGroupRow) {
+fn rows(account: &str, region: &str, cidr: Cidr) -> Network {
+    let subnet_prefix = cidr.prefix + SUBNET_BITS;
     let id = |kind: &str, name: &str| stable_id(kind, account, region, name);
     let vpc = VpcRow {
         account: account.to_owned(),
         region: region.to_owned(),
         id: id("vpc", ""),
-        cidr: VPC,
+        cidr,
         is_default: true,
         dhcp_options_id: id("dopt", ""),
         association_id: id("vpc-cidr-assoc", ""),
@@ -86,8 +178,8 @@ fn rows(
         id: id("subnet", &letter.to_string()),
         vpc_id: vpc.id.clone(),
         cidr: Cidr {
-            base: VPC.at(index << (32 - u32::from(SUBNET_PREFIX))),
-            prefix: SUBNET_PREFIX,
+            base: cidr.at(index << (32 - u32::from(subnet_prefix))),
+            prefix: subnet_prefix,
         },
         zone: format!("{region}{letter}"),
         zone_id: format!("{}-az{}", zone_id_stem(region), index + 1),
@@ -151,6 +243,58 @@ mod tests {
         );
         assert_eq!(subnets[2].zone, "us-east-1c");
         assert_eq!(subnets[1].gateway, Ipv4Addr::new(172, 31, 16, 1));
+    }
+
+    #[test]
+    fn blocks_are_read_with_care() {
+        assert_eq!(vpc_cidr("10.9.0.0/16").unwrap().to_string(), "10.9.0.0/16");
+        assert!(vpc_cidr("10.9.1.0/24").is_ok());
+        for wrong in [
+            "",
+            "10.9.0.0",
+            "10.9.0.0/",
+            "10.9.0.0/8",
+            "10.9.0.0/25",
+            "10.9.0.1/16",
+            "10.9/16",
+            "::/16",
+            "10.9.0.0/16/16",
+        ] {
+            assert!(vpc_cidr(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_vpc_moves_while_nobody_has_an_address() {
+        use crate::testing::{ACCOUNT, REGION, TestBed};
+        let bed = TestBed::new();
+        let place = |cidr| place(&bed.cx, ACCOUNT, REGION, cidr);
+        let first = place(None).await.unwrap();
+        assert_eq!(first, default_subnets(ACCOUNT, REGION));
+        let moved = place(Some("10.9.0.0/20")).await.unwrap();
+        let cidrs: Vec<_> = moved.iter().map(|s| s.cidr.as_str()).collect();
+        assert_eq!(cidrs, ["10.9.0.0/24", "10.9.1.0/24", "10.9.2.0/24"]);
+        assert_eq!(moved[0].id, first[0].id);
+        // It stays where it is until it is moved again.
+        assert_eq!(place(None).await.unwrap(), moved);
+        let request = super::super::eni::EniRequest {
+            account: ACCOUNT.into(),
+            region: REGION.into(),
+            id: 1,
+            subnet_id: moved[0].id.clone(),
+            security_groups: vec![],
+            attachment_id: "a".into(),
+            task_arn: "t".into(),
+            now: bed.scope().now,
+        };
+        let allocated = bed.cx.transact(move |tx| {
+            let eni = super::super::eni::allocate_eni(tx, request);
+            Ok(eni.unwrap().private_ip.to_string())
+        });
+        assert!(allocated.await.unwrap().starts_with("10.9.0."));
+        let refused = place(Some("10.8.0.0/16")).await.unwrap_err();
+        assert!(matches!(refused, PlaceVpcError::InUse { interfaces: 1, .. }));
+        assert!(place(Some("10.9.0.0/20")).await.is_ok(), "as it is");
     }
 
     #[test]

@@ -172,11 +172,14 @@ fn conclude(
     (TaskStopCode::TaskFailedToStart, text)
 }
 
-/// Whether an essential container has run and ended.
+/// Whether an essential container has run and ended. One that waited in vain
+/// for another has an exit code too (143), but no runtime id: it never ran
+/// (`reference/acs-protocol.md`, 5.3).
 fn essential_ended(row: &Task, is_essential: &impl Fn(&str) -> bool) -> bool {
     row.task.containers.iter().flatten().any(|container| {
         container.last_status.as_deref() == Some("STOPPED")
             && container.exit_code.is_some()
+            && container.runtime_id.is_some()
             && is_essential(container.name.as_deref().unwrap_or_default())
     })
 }
