@@ -303,7 +303,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Stop(args) => stop::run(&home, &args),
         Command::Explain(args) => explain::run(&home, &args),
         Command::Image(command) => image::run(&home, &command),
-        Command::Doctor(args) => doctor::run(args),
+        Command::Doctor(args) => doctor::run(&home, args),
         Command::Completions { shell } => {
             let mut command = Cli::command();
             let mut out = std::io::stdout();

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::args::DoctorArgs;
+use crate::home::Home;
 
 /// What one look found.
 enum Finding {
@@ -21,7 +22,7 @@ enum Finding {
 /// One thing to look at.
 struct Check {
     name: &'static str,
-    look: fn() -> Finding,
+    look: fn(&Home) -> Finding,
 }
 
 const CHECKS: &[Check] = &[
@@ -30,19 +31,22 @@ const CHECKS: &[Check] = &[
     Check { name: "cgroups", look: cgroups },
     Check { name: "overlayfs", look: overlay },
     Check { name: "network namespaces", look: namespaces },
+    Check { name: "network", look: network },
+    Check { name: "firewalls", look: firewalls },
     Check { name: "seccomp", look: seccomp },
     Check { name: "name servers", look: name_servers },
+    Check { name: "disk", look: disk },
     Check { name: "AWS CLI", look: aws_cli },
 ];
 
-pub(crate) fn run(args: DoctorArgs) -> Result<ExitCode> {
+pub(crate) fn run(home: &Home, args: DoctorArgs) -> Result<ExitCode> {
     if args.coverage {
         print!("{}", minato_control::coverage::markdown());
         return Ok(ExitCode::SUCCESS);
     }
     let mut is_broken = false;
     for check in CHECKS {
-        let (mark, text, cure) = match (check.look)() {
+        let (mark, text, cure) = match (check.look)(home) {
             Finding::Fine(text) => ("ok  ", text, None),
             Finding::Warning(text, cure) => ("warn", text, Some(cure)),
             Finding::Broken(text, cure) => {
@@ -58,7 +62,7 @@ pub(crate) fn run(args: DoctorArgs) -> Result<ExitCode> {
     Ok(if is_broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn root() -> Finding {
+fn root(_: &Home) -> Finding {
     if nix::unistd::geteuid().is_root() {
         Finding::Fine("root".to_owned())
     } else {
@@ -74,7 +78,7 @@ fn root() -> Finding {
 /// The oldest kernel that Minato is tested for.
 const KERNEL_MIN: (u32, u32) = (5, 15);
 
-fn kernel() -> Finding {
+fn kernel(_: &Home) -> Finding {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease");
     let release = release.unwrap_or_default().trim().to_owned();
     match version(&release) {
@@ -92,7 +96,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-fn cgroups() -> Finding {
+fn cgroups(_: &Home) -> Finding {
     match minato_engine::cgroup::Cgroups::open("/minato-doctor") {
         Ok(cgroups) if cgroups.is_unified() => {
             Finding::Fine("version 2".to_owned())
@@ -105,7 +109,7 @@ fn cgroups() -> Finding {
     }
 }
 
-fn overlay() -> Finding {
+fn overlay(_: &Home) -> Finding {
     has_filesystem("overlay", "modprobe overlay")
 }
 
@@ -120,7 +124,7 @@ fn has_filesystem(name: &str, cure: &'static str) -> Finding {
     }
 }
 
-fn namespaces() -> Finding {
+fn namespaces(_: &Home) -> Finding {
     if Path::new("/proc/self/ns/net").exists() {
         Finding::Fine("in the kernel".to_owned())
     } else {
@@ -131,7 +135,74 @@ fn namespaces() -> Finding {
     }
 }
 
-fn seccomp() -> Finding {
+/// Tries out a bridge, an interface pair and a published port, in namespaces
+/// that are gone afterwards.
+fn network(_: &Home) -> Finding {
+    if !nix::unistd::geteuid().is_root() {
+        let text = "only root can try it out".to_owned();
+        return Finding::Warning(text, "run minato doctor with sudo");
+    }
+    match minato_engine::network::probe() {
+        Ok(()) => Finding::Fine(
+            "bridges, interface pairs and nftables work".to_owned(),
+        ),
+        Err(error) => Finding::Broken(
+            chain(&error),
+            "modprobe -a bridge veth nf_tables nft_fib_inet nft_masq nft_nat",
+        ),
+    }
+}
+
+/// An error with what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn firewalls(home: &Home) -> Finding {
+    const CURE: &str = "let it forward packets of Minato's bridges as said";
+    match minato_engine::network::closed_firewalls(home.name()) {
+        Ok(closed) if closed.is_empty() => {
+            Finding::Fine("none in the way".to_owned())
+        }
+        Ok(closed) => Finding::Warning(closed.join("; "), CURE),
+        Err(error) => Finding::Warning(chain(&error), CURE),
+    }
+}
+
+/// Less than this and the first larger image may not fit, in bytes.
+const DISK_MIN: u64 = 2 << 30;
+
+fn disk(home: &Home) -> Finding {
+    // The data directory need not exist yet: the disk it will be on does.
+    let there = home.dir().ancestors().find(|path| path.exists());
+    let there = there.unwrap_or(Path::new("/"));
+    let found = nix::sys::statvfs::statvfs(there);
+    let free = found.map_or(0, |found| {
+        found.blocks_available().saturating_mul(found.fragment_size())
+    });
+    let text =
+        format!("{:.1} GiB free for {}", gib(free), home.dir().display());
+    if free >= DISK_MIN {
+        return Finding::Fine(text);
+    }
+    Finding::Warning(
+        text,
+        "minato image rm what is not needed, or choose another --data-dir",
+    )
+}
+
+#[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}
+
+fn seccomp(_: &Home) -> Finding {
     let actions = "/proc/sys/kernel/seccomp/actions_avail";
     if Path::new(actions).exists() {
         Finding::Fine("in the kernel".to_owned())
@@ -143,7 +214,7 @@ fn seccomp() -> Finding {
     }
 }
 
-fn name_servers() -> Finding {
+fn name_servers(_: &Home) -> Finding {
     const CURE: &str = "put one that other machines reach into \
         /etc/resolv.conf, or give dnsServers in the task definition";
     match minato_engine::network::resolv_conf() {
@@ -155,7 +226,7 @@ fn name_servers() -> Finding {
     }
 }
 
-fn aws_cli() -> Finding {
+fn aws_cli(_: &Home) -> Finding {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
         .map(|dir| dir.join("aws"))
