@@ -64,7 +64,10 @@ def p50_p95(times):
 
 
 def run(*command, **options):
-    return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
+    done = subprocess.run(command, capture_output=True, text=True, **options)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
 
 
 class Minato:
@@ -84,7 +87,7 @@ class Minato:
             env=self.environment, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         assert "is ready" in line, line
-        lines = self.command("env").splitlines()
+        lines = [line for line in self.command("env").splitlines() if "=" in line]
         self.keys = dict(line.removeprefix("export ").split("=", 1) for line in lines)
 
     def client(self, service):
@@ -148,6 +151,14 @@ def make_image(work):
     return archive
 
 
+def docker_image(docker, work):
+    """The same files as Docker's image."""
+    plain = work / "root.tar"
+    with tarfile.open(plain, "w") as archive:
+        archive.add(work / "root", arcname=".")
+    docker("import", str(plain), IMAGE)
+
+
 def definition(family, mode, log=False):
     container = dict(name="app", image=IMAGE, memory=16, command=["/bin/sh", "-c", SERVE])
     if log:
@@ -207,7 +218,7 @@ def case_run(work):
     minato.down()
 
     docker = Docker(work)
-    docker("load", "-i", str(archive))
+    docker_image(docker, work)
 
     def docker_one():
         begun = time.monotonic()
@@ -291,12 +302,14 @@ def case_api(work):
         ecs = client("ecs", endpoint, "k", "s")
         wait_for("moto", lambda: reachable(endpoint), every=0.1)
         ecs.create_cluster(clusterName="default")
-        idle = dict(definition("idle", "awsvpc"), cpu="256", memory="512", requiresCompatibilities=["FARGATE"])
+        ec2 = client("ec2", endpoint, "k", "s")
+        image = ec2.describe_images()["Images"][0]["ImageId"]
+        machine = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+        ecs.register_container_instance(
+            cluster="default", instanceIdentityDocument=json.dumps(dict(instanceId=machine)))
         ecs.register_task_definition(**idle)
-        subnet = client("ec2", endpoint, "k", "s").describe_subnets()["Subnets"][0]["SubnetId"]
         for _ in range(10):
-            ecs.run_task(taskDefinition="idle", count=10, launchType="FARGATE",
-                         networkConfiguration=dict(awsvpcConfiguration=dict(subnets=[subnet])))
+            ecs.run_task(taskDefinition="idle", count=10)
         assert len(ecs.list_tasks()["taskArns"]) == 100
         theirs = [load(work, endpoint, "k", "s", name, document) for name, document, _ in cases]
     finally:
@@ -511,7 +524,7 @@ def case_service(work):
     minato.down()
 
     docker = Docker(work)
-    docker("load", "-i", str(archive))
+    docker_image(docker, work)
     docker("swarm", "init", "--advertise-addr", "127.0.0.1")
 
     def swarm(begin, count):
