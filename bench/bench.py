@@ -204,7 +204,8 @@ def case_run(work):
             tasks = ecs.run_task(taskDefinition="app", count=10, networkConfiguration=network)
             assert not tasks["failures"], tasks["failures"]
             arns += [task["taskArn"] for task in tasks["tasks"]]
-        wait_for("20 RUNNING", lambda: running(ecs, arns))
+        # Asked seldom: the client shares the cores with what is measured.
+        wait_for("20 RUNNING", lambda: running(ecs, arns), every=0.025)
         took = time.monotonic() - begun
         for arn in arns:
             ecs.stop_task(task=arn)
@@ -214,7 +215,7 @@ def case_run(work):
     ours = [one() for _ in range(25)][5:]
     wait_for("quiet", stopped)
     time.sleep(2)
-    ours_many = min(many() for _ in range(2))
+    ours_many = min(many() for _ in range(3))
     minato.down()
 
     docker = Docker(work)
@@ -239,7 +240,7 @@ def case_run(work):
         clear()
         return took
 
-    theirs_many = min(docker_many() for _ in range(2))
+    theirs_many = min(docker_many() for _ in range(3))
     docker.close()
     (a, a95), (b, b95) = p50_p95(ours), p50_p95(theirs)
     row("RunTask to RUNNING, awsvpc, awslogs (p50, p95)", f"{ms(a)}, {ms(a95)}",
@@ -496,7 +497,7 @@ def case_service(work):
     def timed(begin, count):
         begun = time.monotonic()
         begin()
-        wait_for("stable", stable(count), every=0.005)
+        wait_for("stable", stable(count), every=0.025)
         return time.monotonic() - begun
 
     def create(count):

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::agent::Services;
-use crate::store::TaskFiles;
+use crate::store::{Sync, TaskFiles};
 use crate::submit::{SUBMITS_MAX, submit};
 use crate::task::actor::{self, ActorDeps, TaskCommand, TaskHandle};
 use crate::task::decode::{DecodeTaskError, decode_task, task_id};
@@ -255,7 +255,7 @@ impl TaskEngine {
         if self.inner.tasks.lock().len() >= TASKS_MAX {
             return Err(AcceptTaskError::TooMany);
         }
-        let save = self.inner.deps.files.save(&id, &record).await;
+        let save = self.inner.deps.files.save(&id, &record, Sync::Yes).await;
         save.map_err(|source| AcceptTaskError::Save {
             arn: arn.clone(),
             source,
@@ -273,6 +273,7 @@ impl TaskEngine {
             })
             .collect();
         TaskRecord {
+            saves: 0,
             format: FORMAT,
             boot_id: self.inner.deps.services.runtime.boot_id(),
             payload: payload_without_secrets(task),

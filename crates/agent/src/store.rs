@@ -2,6 +2,10 @@
 //!
 //! A file is replaced whole (written beside, synced, renamed), so it is
 //! either the old or the new one, whenever the agent is killed.
+//!
+//! Beside the durable file of a task there may be a newer one that was not
+//! synced: how far the task has come. A killed agent finds it; a power loss
+//! may take or break it, and then it is of no use, because nothing runs.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -12,6 +16,11 @@ use crate::task::record::{FORMAT, TaskRecord};
 /// A task's file is larger only if something is wrong: a definition has at
 /// most 64 KiB, and reports are bounded by the number of containers.
 const RECORD_BYTES_MAX: u64 = 8 << 20;
+
+/// The file that survives a power loss.
+const DURABLE: &str = "task.json";
+/// The newer one that may not.
+const PROGRESS: &str = "progress.json";
 
 /// Whether a file must survive a power loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,11 +79,19 @@ impl TaskFiles {
         self.dir.join(id)
     }
 
-    /// Keeps a task's record; when this returns, it survives a power loss.
-    pub async fn save(&self, id: &str, record: &TaskRecord) -> io::Result<()> {
+    /// Keeps a task's record: for good, or as long as the machine runs.
+    pub(crate) async fn save(
+        &self,
+        id: &str,
+        record: &TaskRecord,
+        sync: Sync,
+    ) -> io::Result<()> {
         let bytes = serde_json::to_vec(record)?;
-        replace_file(self.task_dir(id).join("task.json"), bytes, Sync::Yes)
-            .await
+        let name = match sync {
+            Sync::Yes => DURABLE,
+            Sync::No => PROGRESS,
+        };
+        replace_file(self.task_dir(id).join(name), bytes, sync).await
     }
 
     /// Forgets a task and its files.
@@ -90,9 +107,17 @@ impl TaskFiles {
         let mut records = vec![];
         let mut errors = vec![];
         for entry in fs::read_dir(&self.dir)? {
-            let path = entry?.path().join("task.json");
-            match load_record(&path) {
-                Ok(Some(record)) => records.push(record),
+            let dir = entry?.path();
+            match load_record(&dir.join(DURABLE)) {
+                Ok(Some(record)) => {
+                    // Whatever is wrong with it, the durable one stands.
+                    let progress = load_record(&dir.join(PROGRESS));
+                    let newer = progress
+                        .ok()
+                        .flatten()
+                        .filter(|newer| newer.saves > record.saves);
+                    records.push(newer.unwrap_or(record));
+                }
                 // Killed before the first save: nobody was told of it.
                 Ok(None) => {}
                 Err(error) => errors.push(error),
@@ -151,4 +176,43 @@ fn replace_file_now(path: &Path, bytes: &[u8], sync: Sync) -> io::Result<()> {
         File::open(dir)?.sync_all()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(saves: u64) -> TaskRecord {
+        serde_json::from_value(serde_json::json!({
+            "format": FORMAT, "saves": saves, "boot_id": "b", "payload": {},
+            "desired": "RUNNING", "reported": "PENDING"
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_newer_of_two_files_counts_and_a_broken_one_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = TaskFiles::open(dir.path()).unwrap();
+        let loaded = || {
+            let (records, errors) = files.load().unwrap();
+            assert!(errors.is_empty(), "{errors:?}");
+            records.iter().map(|record| record.saves).collect::<Vec<_>>()
+        };
+        files.save("t", &record(1), Sync::Yes).await.unwrap();
+        assert_eq!(loaded(), [1]);
+        files.save("t", &record(2), Sync::No).await.unwrap();
+        assert_eq!(loaded(), [2]);
+        files.save("t", &record(3), Sync::Yes).await.unwrap();
+        assert_eq!(loaded(), [3], "the progress is older now");
+        // What a power loss may leave of a file that was not synced.
+        let progress = files.task_dir("t").join(PROGRESS);
+        for left in ["", "{\"saves\": 9"] {
+            fs::write(&progress, left).unwrap();
+            assert_eq!(loaded(), [3]);
+        }
+        // A task without its durable file was never told of.
+        files.save("u", &record(1), Sync::No).await.unwrap();
+        assert_eq!(loaded(), [3]);
+    }
 }

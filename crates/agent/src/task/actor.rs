@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::graph::{self, NEVER_STARTED_EXIT_CODE};
 use super::plan::{NetworkPlan, TaskPlan};
-use super::record::{Desired, TaskFacts, TaskRecord};
+use super::record::{Desired, Lasting, TaskFacts, TaskRecord};
 use super::runner::{Outcome, Phase, Runner, RunnerEvent, log_failures};
 use super::status::{ContainerEvent, ContainerStatus};
 use crate::agent::Services;
@@ -77,6 +77,7 @@ pub(crate) fn spawn(
     let (ups_tx, ups) = mpsc::channel(4);
     let plan = plan.map(Arc::new);
     let actor = Actor {
+        lasting: record.lasting(),
         deps,
         id,
         arn,
@@ -111,6 +112,8 @@ struct Actor {
     arn: String,
     plan: Option<Arc<TaskPlan>>,
     record: TaskRecord,
+    /// What is on disk for good.
+    lasting: Lasting,
     view: watch::Sender<Arc<TaskRecord>>,
     events_tx: mpsc::Sender<(String, RunnerEvent)>,
     ups_tx: mpsc::Sender<TaskOpDone>,

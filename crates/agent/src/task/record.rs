@@ -22,6 +22,10 @@ pub const FORMAT: u32 = 1;
 pub struct TaskRecord {
     /// [`FORMAT`].
     pub format: u32,
+    /// How often it was kept: the newer of its two files has the larger
+    /// number.
+    #[serde(default)]
+    pub saves: u64,
     /// The boot of the machine its containers belong to.
     pub boot_id: String,
     /// The ACS task it came as.
@@ -54,6 +58,32 @@ pub struct TaskRecord {
     /// When everything of it had stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped_at: Option<Timestamp>,
+}
+
+/// The part of a record that must survive a power loss.
+///
+/// After one nothing runs, so how far a task had come is of no use; that it
+/// is to stop, and how its containers ended, is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lasting {
+    desired: Desired,
+    stopped_at: Option<Timestamp>,
+    ends: Vec<Option<(Option<i32>, Option<String>)>>,
+}
+
+impl TaskRecord {
+    pub(crate) fn lasting(&self) -> Lasting {
+        let ends = self.containers.values().map(|one| {
+            let has_ended = one.finished_at.is_some()
+                || one.status == ContainerStatus::Stopped;
+            has_ended.then(|| (one.exit_code, one.reason.clone()))
+        });
+        Lasting {
+            desired: self.desired,
+            stopped_at: self.stopped_at,
+            ends: ends.collect(),
+        }
+    }
 }
 
 /// Whether a task is to run.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Actor, GATHER, SAVE_RETRY};
+use crate::store::Sync;
 use crate::submit::submit;
 use crate::task::report;
 use crate::task::status::TaskStatus;
@@ -17,12 +18,17 @@ impl Actor {
         if !self.is_dirty && self.acks.is_empty() {
             return None;
         }
-        if self.is_dirty
-            && let Err(error) =
-                self.deps.files.save(&self.id, &self.record).await
-        {
-            tracing::error!(task = self.id, %error, "could not be kept");
-            return Some(tokio::time::Instant::now() + SAVE_RETRY);
+        if self.is_dirty {
+            let lasting = self.record.lasting();
+            let is_news = lasting != self.lasting;
+            let sync = if is_news { Sync::Yes } else { Sync::No };
+            self.record.saves += 1;
+            let (files, record) = (&self.deps.files, &self.record);
+            if let Err(error) = files.save(&self.id, record, sync).await {
+                tracing::error!(task = self.id, %error, "could not be kept");
+                return Some(tokio::time::Instant::now() + SAVE_RETRY);
+            }
+            self.lasting = lasting;
         }
         self.is_dirty = false;
         self.view.send_replace(Arc::new(self.record.clone()));
