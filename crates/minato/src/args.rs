@@ -125,6 +125,10 @@ pub(crate) struct UpArgs {
     /// addresses of; kept for later starts [default: 172.31.0.0/16]
     #[arg(long, value_name = "CIDR")]
     pub(crate) vpc_cidr: Option<String>,
+    /// How patient the service scheduler is: `fast` acts at once, `aws` waits
+    /// as long as AWS does, for rehearsals
+    #[arg(long, value_enum, default_value_t = Pace::Fast)]
+    pub(crate) pace: Pace,
     /// Range of bridge-mode containers; free one by default
     #[arg(long, value_name = "CIDR")]
     pub(crate) bridge_cidr: Option<String>,
@@ -157,6 +161,15 @@ pub(crate) struct DownArgs {
     /// Leave tasks running
     #[arg(long)]
     pub(crate) keep_tasks: bool,
+}
+
+/// How patient the service scheduler is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pace {
+    /// As fast as the machine allows
+    Fast,
+    /// AWS's own timings
+    Aws,
 }
 
 /// Where a task may run.

@@ -15,13 +15,14 @@ use minato_client::{ApiClient, Credentials, Endpoint};
 use minato_control::logs::LogStore;
 use minato_control::{Caller, Config, ControlPlane, coverage};
 use minato_core::env::Clock;
+use minato_core::service::Pace;
 use minato_gateway::{Gateway, Limits, Server, Trust};
 use minato_store::{Store, StoreOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::args::UpArgs;
+use crate::args::{self, UpArgs};
 use crate::home::{Home, KeyPair, Keys, Registry, Running};
 use crate::machine::{HostSize, RandomIds, SystemClock};
 
@@ -125,6 +126,10 @@ async fn control(
     let config = Config {
         credentials: keys.credentials(&args.account_id),
         poll_endpoint: format!("http://{}", args.listen),
+        pace: match args.pace {
+            args::Pace::Fast => Pace::FAST,
+            args::Pace::Aws => Pace::AWS,
+        },
         ..Config::new(&args.account_id, &args.region)
     };
     let control = ControlPlane::open(

@@ -1,5 +1,6 @@
 mod play;
 
+use minato_core::service::Pace;
 use minato_core::status::{RolloutState, ServiceDeploymentStatus};
 use minato_wire::ecs::{
     self, CreateServiceRequest, DeleteServiceRequest, HealthStatus,
@@ -336,4 +337,45 @@ async fn propagated_and_managed_tags_reach_the_tasks() {
             tag("aws:ecs:serviceName", "web"),
         ]
     );
+}
+
+#[tokio::test]
+async fn at_awss_pace_a_task_counts_after_forty_seconds() {
+    let play = Play::at_pace(1, Pace::AWS).await;
+    play.define("web", 50, false).await;
+    play.create(web(1)).await;
+    play.agent().await;
+    let rollout = || play.service().primary().unwrap().rollout;
+    assert_eq!(
+        (play.count("RUNNING"), rollout()),
+        (1, RolloutState::InProgress)
+    );
+    play.bed.clock.advance_ms(39_999);
+    play.settle().await;
+    assert_eq!(rollout(), RolloutState::InProgress);
+    play.bed.clock.advance_ms(1);
+    play.settle().await;
+    assert_eq!(rollout(), RolloutState::Completed);
+}
+
+#[tokio::test]
+async fn a_crashing_task_is_waited_out() {
+    let play = running(1).await;
+    for wait_ms in [1_000, 2_000, 4_000] {
+        play.bed.clock.advance_ms(100);
+        let task = play.live()[0].clone();
+        let status = Some("STOPPED".to_owned());
+        play.report(&task, Report { status, ..Report::default() }).await;
+        play.settle().await;
+        assert_eq!(play.live().len(), 0, "not replaced at once");
+        play.bed.clock.advance_ms(wait_ms);
+        play.settle().await;
+        assert_eq!(play.live().len(), 1, "after {wait_ms} ms");
+        play.agent().await;
+    }
+    assert!(play.has_event("is unable to consistently start tasks"));
+    // One that stays up makes the crashes forgotten.
+    play.bed.clock.advance_ms(10_000);
+    play.settle().await;
+    assert_eq!(play.service().primary().unwrap().failed_rounds, 0);
 }

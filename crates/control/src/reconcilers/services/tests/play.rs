@@ -2,6 +2,7 @@
 //! says.
 
 use minato_core::env::Clock;
+use minato_core::service::Pace;
 use minato_core::status::ServiceDeploymentStatus;
 use minato_wire::ecs::{
     ContainerDefinition, CreateClusterRequest, CreateServiceRequest,
@@ -23,7 +24,14 @@ pub(super) struct Play {
 impl Play {
     /// A cluster with `hosts` container instances.
     pub(super) async fn new(hosts: usize) -> Play {
-        let play = Play { bed: TestBed::new() };
+        Play::at_pace(hosts, Pace::FAST).await
+    }
+
+    /// The same with a patience of its own.
+    pub(super) async fn at_pace(hosts: usize, pace: Pace) -> Play {
+        let mut play = Play { bed: TestBed::new() };
+        // Nobody else has the context yet.
+        Arc::get_mut(&mut play.bed.cx).unwrap().config.pace = pace;
         let (cx, scope) = (&play.bed.cx, play.bed.scope());
         let input = CreateClusterRequest::default();
         clusters::create_cluster(cx, &scope, input).await.unwrap();
