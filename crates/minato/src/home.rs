@@ -16,6 +16,15 @@ use serde::{Deserialize, Serialize};
 /// Where sockets and mounts of all Minatos live.
 const RUN_ROOT: &str = "/run/minato";
 
+/// Makes a directory, and those above it, for its owner alone.
+fn make_private(dir: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("could not make {}", dir.display()))
+}
+
 /// One data directory and what belongs to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Home {
@@ -34,16 +43,14 @@ impl Home {
         Ok(Home { dir, name })
     }
 
-    /// Makes the directories.
+    /// Makes the data directory.
     pub(crate) fn create(&self) -> Result<()> {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        for dir in [&self.dir, &self.run_dir()] {
-            builder
-                .create(dir)
-                .with_context(|| format!("could not make {}", dir.display()))?;
-        }
-        Ok(())
+        make_private(&self.dir)
+    }
+
+    /// Makes the directory of sockets and mounts, which `minato down` removes.
+    pub(crate) fn create_run_dir(&self) -> Result<()> {
+        make_private(&self.run_dir())
     }
 
     /// The data directory.

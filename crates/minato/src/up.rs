@@ -40,6 +40,7 @@ pub(crate) fn run(home: &Home, args: &UpArgs) -> Result<ExitCode> {
         bail!("Minato must be root to run containers; run it with sudo");
     }
     home.create()?;
+    home.create_run_dir()?;
     if args.detach {
         return background::start(home);
     }
