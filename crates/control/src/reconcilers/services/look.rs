@@ -38,6 +38,8 @@ pub(super) struct Look {
     pub(super) members: Vec<Member>,
     /// Tasks whose end is not counted yet.
     pub(super) ended: Vec<Arc<Task>>,
+    /// When the first of its protected tasks is protected no more.
+    unprotected_at: Option<Timestamp>,
     pub(super) scheme: Scheme,
 }
 
@@ -69,7 +71,8 @@ impl Look {
             .steady_at
             .map(|at| at.plus_millis(super::pass::REPEAT_AFTER_MS));
         let retry = retry.filter(|at| *at > now);
-        [retry, planned, steady, self.recovers_at(service, now)]
+        let recovered = self.recovers_at(service, now);
+        [retry, planned, steady, recovered, self.unprotected_at]
             .into_iter()
             .flatten()
             .min()
@@ -210,6 +213,11 @@ pub(super) fn look(
         .filter(|task| task.should_run())
         .map(|task| eyes.member(task))
         .collect();
+    let unprotected_at = tasks
+        .iter()
+        .filter_map(|task| task.service.as_ref()?.protected_until)
+        .filter(|until| *until > now)
+        .min();
     let ended =
         tasks.iter().filter(|task| task.is_stopped()).cloned().collect();
     let scheme = if service.status == ServiceStatus::Draining {
@@ -221,7 +229,7 @@ pub(super) fn look(
         let target = eyes.target(pace, eyes.zones());
         Scheme::Replica(plan(&members, &target))
     };
-    Some(Look { members, ended, scheme })
+    Some(Look { members, ended, unprotected_at, scheme })
 }
 
 /// The key of a task of a service.

@@ -79,6 +79,8 @@ operations! {
         "DescribeServiceRevisions", Support::Full => services::describe_service_revisions;
         "ListServiceDeployments", Support::Full => services::list_service_deployments;
         "StopServiceDeployment", Support::Full => services::stop_service_deployment;
+        "GetTaskProtection", Support::Full => services::get_task_protection;
+        "UpdateTaskProtection", Support::Full => services::update_task_protection;
     }
     refused {
         "ContinueServiceDeployment": SERVICES;
@@ -98,7 +100,6 @@ operations! {
         "DescribeExpressGatewayService": EXPRESS;
         "DescribeTaskSets": SERVICES;
         "ExecuteCommand": "the exec channel is not built yet";
-        "GetTaskProtection": SERVICES;
         "ListDaemonDeployments": DAEMONS;
         "ListDaemonTaskDefinitions": DAEMONS;
         "ListDaemons": DAEMONS;
@@ -108,7 +109,6 @@ operations! {
         "UpdateDaemon": DAEMONS;
         "UpdateExpressGatewayService": EXPRESS;
         "UpdateServicePrimaryTaskSet": SERVICES;
-        "UpdateTaskProtection": SERVICES;
         "UpdateTaskSet": SERVICES;
     }
 }

@@ -3,14 +3,17 @@ mod play;
 use minato_core::service::Pace;
 use minato_core::status::{RolloutState, ServiceDeploymentStatus};
 use minato_wire::ecs::{
-    self, CreateServiceRequest, DeleteServiceRequest, HealthStatus,
-    SchedulingStrategy, StopServiceDeploymentRequest, TaskStopCode,
-    UpdateServiceRequest,
+    self, CreateServiceRequest, DeleteServiceRequest, GetTaskProtectionRequest,
+    HealthStatus, SchedulingStrategy, StopServiceDeploymentRequest,
+    TaskStopCode, UpdateServiceRequest, UpdateTaskProtectionRequest,
 };
 
 use self::play::{Play, breaker, web};
 use super::*;
-use crate::services::ecs::services::{delete_service, stop_service_deployment};
+use crate::services::ecs::services::{
+    delete_service, get_task_protection, stop_service_deployment,
+    update_task_protection,
+};
 use crate::services::ecs::tasks::report::Report;
 
 /// A service of `count` running tasks.
@@ -378,4 +381,80 @@ async fn a_crashing_task_is_waited_out() {
     play.bed.clock.advance_ms(10_000);
     play.settle().await;
     assert_eq!(play.service().primary().unwrap().failed_rounds, 0);
+}
+
+#[tokio::test]
+async fn protected_tasks_outlive_scale_in_until_their_time_is_over() {
+    let play = running(2).await;
+    let (cx, scope) = (&play.bed.cx, play.bed.scope());
+    let ids: Vec<String> =
+        play.live().iter().map(|task| task.id.clone()).collect();
+    let protect = |tasks: &[String], minutes| UpdateTaskProtectionRequest {
+        tasks: Some(tasks.to_vec()),
+        protection_enabled: Some(true),
+        expires_in_minutes: minutes,
+        ..Default::default()
+    };
+    let input = protect(&ids, Some(1));
+    let done = update_task_protection(cx, &scope, input).await.unwrap();
+    assert_eq!(done.failures, Some(vec![]));
+    let shown = &done.protected_tasks.unwrap()[0];
+    assert_eq!(shown.protection_enabled, Some(true));
+    let until = scope.now.plus_millis(60_000);
+    assert_eq!(shown.expiration_date, Some(until));
+    play.update(UpdateServiceRequest {
+        desired_count: Some(0),
+        ..Default::default()
+    })
+    .await;
+    assert_eq!(play.live().len(), 2);
+    assert!(play.has_event("2 tasks under protection"));
+    play.bed.clock.advance_ms(60_000);
+    play.settle().await;
+    assert_eq!(play.live().len(), 0);
+}
+
+#[tokio::test]
+async fn only_service_tasks_are_protected_and_not_more_than_desired() {
+    let play = running(1).await;
+    let (cx, scope) = (&play.bed.cx, play.bed.scope());
+    let task = play.live()[0].id.clone();
+    let reasons = |failures: Option<Vec<ecs::Failure>>| -> Vec<String> {
+        let failures = failures.unwrap().into_iter();
+        failures.map(|failure| failure.reason.unwrap()).collect()
+    };
+    let input = GetTaskProtectionRequest {
+        tasks: Some(vec![task.clone(), "0".repeat(32)]),
+        ..Default::default()
+    };
+    let got = get_task_protection(cx, &scope, input).await.unwrap();
+    let shown = got.protected_tasks.unwrap();
+    assert_eq!(shown[0].protection_enabled, Some(false));
+    assert_eq!(shown[0].expiration_date, None);
+    assert_eq!(reasons(got.failures), ["MISSING"]);
+    // A second task comes with a deployment; both cannot be protected.
+    play.update(UpdateServiceRequest {
+        force_new_deployment: Some(true),
+        ..Default::default()
+    })
+    .await;
+    let ids: Vec<String> =
+        play.live().iter().map(|task| task.id.clone()).collect();
+    assert_eq!(ids.len(), 2);
+    let input = UpdateTaskProtectionRequest {
+        tasks: Some(ids),
+        protection_enabled: Some(true),
+        ..Default::default()
+    };
+    let done = update_task_protection(cx, &scope, input).await.unwrap();
+    assert_eq!(done.protected_tasks.unwrap().len(), 1);
+    assert_eq!(reasons(done.failures), ["DEPLOYMENT_BLOCKED"]);
+    let input = UpdateTaskProtectionRequest {
+        tasks: Some(vec![task]),
+        protection_enabled: Some(true),
+        expires_in_minutes: Some(2881),
+        ..Default::default()
+    };
+    let refused = update_task_protection(cx, &scope, input).await;
+    assert_eq!(refused.unwrap_err().code(), "InvalidParameterException");
 }

@@ -9,6 +9,7 @@ mod create;
 mod delete;
 mod deployments;
 mod describe;
+mod protection;
 pub(crate) mod roll;
 mod update;
 mod view;
@@ -22,5 +23,6 @@ pub(crate) use deployments::{
 pub(crate) use describe::{
     describe_services, list_services, list_services_by_namespace,
 };
+pub(crate) use protection::{get_task_protection, update_task_protection};
 pub(crate) use update::update_service;
 pub(crate) use view::tasks_of;

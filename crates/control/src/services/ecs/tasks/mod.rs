@@ -28,7 +28,7 @@ use crate::context::Scope;
 use crate::tables::Task;
 
 /// The task that an id or ARN means in a cluster.
-fn find(
+pub(super) fn find(
     rows: &impl Read,
     scope: &Scope,
     cluster: &str,
