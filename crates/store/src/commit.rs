@@ -152,6 +152,18 @@ impl Committer {
                 break;
             }
         }
+        self.end();
+    }
+
+    /// Runs one transaction as a batch of its own, on this thread.
+    pub(crate) fn commit_one(&mut self, job: Job) {
+        let mut batch = Batch::new(&self.state);
+        batch.apply(job);
+        self.commit(batch);
+    }
+
+    /// Takes no more writes.
+    pub(crate) fn end(mut self) {
         if let Some(checkpointer) = &mut self.checkpointer {
             checkpointer.wait();
         }

@@ -16,7 +16,7 @@ use crate::{
     CheckpointDirectory, Checkpoints, OpenStoreError, RedbJournal, Snapshot,
     StoreError, Tables, TransactError, Tx, Watch,
     checkpoint::Checkpointer,
-    commit::{CLOSED, Committer, Message, Shared, job},
+    commit::{CLOSED, Committer, Job, Message, Shared, job},
     journal::Journal,
     lock::DirectoryLock,
     recover::{self, LogSize, Recovered},
@@ -64,6 +64,8 @@ pub struct Store {
 
 struct Inner {
     queue: mpsc::Sender<Message>,
+    /// In a store without a thread of its own, whoever calls commits.
+    inline: Mutex<Option<Committer>>,
     committer: Mutex<Option<JoinHandle<()>>>,
     shared: Arc<Shared>,
     /// Last, so that it is let go when all else is closed.
@@ -126,54 +128,45 @@ impl Store {
         tables: Tables,
         options: StoreOptions,
     ) -> Result<Store, OpenStoreError> {
-        let journal: Arc<dyn Journal> = Arc::from(journal);
-        let schema = Arc::new(tables);
-        let Recovered { state, log, checkpoint } = recover::recover(
-            journal.as_ref(),
-            checkpoints.as_deref(),
-            &schema,
-        )?;
-        let (feed, wake) = Feed::new(
-            state.clone(),
-            options.watch_commits,
-            options.watch_changes,
-        );
-        let feed = Arc::new(feed);
-        let shared = Arc::new(Shared { feed, stopped: OnceLock::new() });
-        let limit = LogSize {
-            frames: options.checkpoint_frames,
-            bytes: options.checkpoint_bytes,
-        };
-        let checkpointer = checkpoints.map(|checkpoints| {
-            Checkpointer::new(
-                checkpoints,
-                journal.clone(),
-                shared.clone(),
-                limit,
-                log,
-                checkpoint,
-            )
-        });
-        let (sender, queue) = mpsc::channel(options.queue.max(1));
-        let committer = Committer {
-            shared: shared.clone(),
-            journal,
-            queue,
-            wake,
-            state,
-            checkpointer,
-        };
+        let (committer, queue) =
+            prepare(journal, checkpoints, tables, &options)?;
+        let shared = committer.shared.clone();
         let committer = thread::Builder::new()
             .name("store-commit".to_owned())
             .spawn(move || committer.run())
             .map_err(OpenStoreError::Thread)?;
+        Ok(Store::of(queue, Some(committer), None, shared))
+    }
+
+    /// Opens a store without a thread: every transaction is committed, alone,
+    /// on the thread of its caller before the call gives an answer.
+    ///
+    /// For simulations, in which nothing may depend on how threads
+    /// interleave. The journal is never cut.
+    pub fn open_inline(
+        journal: Box<dyn Journal>,
+        tables: Tables,
+        options: StoreOptions,
+    ) -> Result<Store, OpenStoreError> {
+        let (committer, queue) = prepare(journal, None, tables, &options)?;
+        let shared = committer.shared.clone();
+        Ok(Store::of(queue, None, Some(committer), shared))
+    }
+
+    fn of(
+        queue: mpsc::Sender<Message>,
+        committer: Option<JoinHandle<()>>,
+        inline: Option<Committer>,
+        shared: Arc<Shared>,
+    ) -> Store {
         let inner = Inner {
-            queue: sender,
-            committer: Mutex::new(Some(committer)),
+            queue,
+            inline: Mutex::new(inline),
+            committer: Mutex::new(committer),
             shared,
             lock: Mutex::new(None),
         };
-        Ok(Store { inner: Arc::new(inner) })
+        Store { inner: Arc::new(inner) }
     }
 
     /// All tables as of the newest durable revision.
@@ -197,6 +190,9 @@ impl Store {
         E: Send + 'static,
     {
         let (job, answer) = job(closure);
+        let Some(job) = self.inner.commit_inline(job) else {
+            return answer.await.unwrap_or_else(|_| Err(self.stopped()));
+        };
         if self.inner.queue.send(Message::Transaction(job)).await.is_err() {
             return Err(self.stopped());
         }
@@ -219,6 +215,11 @@ impl Store {
         E: Send + 'static,
     {
         let (job, answer) = job(closure);
+        let Some(job) = self.inner.commit_inline(job) else {
+            return answer
+                .blocking_recv()
+                .unwrap_or_else(|_| Err(self.stopped()));
+        };
         let message = Message::Transaction(job);
         if self.inner.queue.blocking_send(message).is_err() {
             return Err(self.stopped());
@@ -245,6 +246,9 @@ impl Store {
     /// the directory. Snapshots stay readable. Blocks; may be repeated. Not
     /// for use inside a transaction, which it would wait for.
     pub fn close(&self) {
+        if let Some(committer) = self.inner.inline.lock().take() {
+            committer.end();
+        }
         let Some(committer) = self.inner.committer.lock().take() else {
             return;
         };
@@ -264,6 +268,47 @@ impl Store {
             StoreError::Stopped { reason: CLOSED.into() }
         }))
     }
+}
+
+/// Reads what is there and readies a committer, and the queue before it.
+fn prepare(
+    journal: Box<dyn Journal>,
+    checkpoints: Option<Arc<dyn Checkpoints>>,
+    tables: Tables,
+    options: &StoreOptions,
+) -> Result<(Committer, mpsc::Sender<Message>), OpenStoreError> {
+    let journal: Arc<dyn Journal> = Arc::from(journal);
+    let schema = Arc::new(tables);
+    let Recovered { state, log, checkpoint } =
+        recover::recover(journal.as_ref(), checkpoints.as_deref(), &schema)?;
+    let (feed, wake) =
+        Feed::new(state.clone(), options.watch_commits, options.watch_changes);
+    let feed = Arc::new(feed);
+    let shared = Arc::new(Shared { feed, stopped: OnceLock::new() });
+    let limit = LogSize {
+        frames: options.checkpoint_frames,
+        bytes: options.checkpoint_bytes,
+    };
+    let checkpointer = checkpoints.map(|checkpoints| {
+        Checkpointer::new(
+            checkpoints,
+            journal.clone(),
+            shared.clone(),
+            limit,
+            log,
+            checkpoint,
+        )
+    });
+    let (sender, queue) = mpsc::channel(options.queue.max(1));
+    let committer = Committer {
+        shared: shared.clone(),
+        journal,
+        queue,
+        wake,
+        state,
+        checkpointer,
+    };
+    Ok((committer, sender))
 }
 
 impl std::fmt::Debug for Store {
@@ -294,6 +339,18 @@ fn forget_cached(file: &Path) -> io::Result<()> {
 }
 
 impl Inner {
+    /// Does `job` at once, or gives it back if a thread commits.
+    fn commit_inline(&self, job: Job) -> Option<Job> {
+        let mut inline = self.inline.lock();
+        match inline.as_mut() {
+            Some(committer) => {
+                committer.commit_one(job);
+                None
+            }
+            None => Some(job),
+        }
+    }
+
     /// Lets go of the directory, when nothing uses it any more.
     fn release(&self, clean: bool) {
         let lock = self.lock.lock().take();
