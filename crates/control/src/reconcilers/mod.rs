@@ -73,6 +73,7 @@ async fn run_provision(cx: Arc<Context>, stop: CancellationToken) {
             is_done = provision::pass(&cx).await;
         }
         tokio::select! {
+            biased; // a run from one seed is the same run
             () = stop.cancelled() => return,
             changed = watch.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(RETRY_AFTER), if !is_done => {}
@@ -84,6 +85,7 @@ async fn run_expire(cx: Arc<Context>, stop: CancellationToken) {
     let mut timer = tokio::time::interval(EXPIRE_EVERY);
     loop {
         tokio::select! {
+            biased; // a run from one seed is the same run
             () = stop.cancelled() => return,
             _ = timer.tick() => expire::pass(&cx).await,
         }
@@ -96,6 +98,7 @@ async fn run_sweep_logs(cx: Arc<Context>, stop: CancellationToken) {
     let mut timer = tokio::time::interval_at(start, SWEEP_LOGS_EVERY);
     loop {
         tokio::select! {
+            biased; // a run from one seed is the same run
             () = stop.cancelled() => return,
             _ = timer.tick() => crate::services::logs::sweep::pass(&cx).await,
         }

@@ -67,7 +67,9 @@ impl Session {
         beat.tick().await; // the first tick is at once
         loop {
             tokio::select! {
+                biased; // a run from one seed is the same run
                 () = stop.cancelled() => break,
+                _ = beat.tick() => self.send_heartbeat().await,
                 changed = watch.changed() => match changed {
                     Ok(()) => self.look_at(watch.changes()).await,
                     Err(_) => break,
@@ -76,7 +78,6 @@ impl Session {
                     Some(frame) => self.hear(&frame).await,
                     None => break,
                 },
-                _ = beat.tick() => self.send_heartbeat().await,
             }
             if self.to_agent.is_closed() {
                 break;

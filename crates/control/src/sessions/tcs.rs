@@ -43,15 +43,16 @@ impl Session {
         let mut beat = tokio::time::interval(HEARTBEAT_EVERY);
         loop {
             let answer = tokio::select! {
+                biased; // a run from one seed is the same run
                 () = stop.cancelled() => return,
-                frame = from_agent.recv() => match frame {
-                    Some(frame) => self.hear(&frame).await,
-                    None => return,
-                },
                 _ = beat.tick() => Some(Message::Heartbeat(Heartbeat {
                     healthy: Some(true),
                     ..Heartbeat::default()
                 })),
+                frame = from_agent.recv() => match frame {
+                    Some(frame) => self.hear(&frame).await,
+                    None => return,
+                },
             };
             let Some(answer) = answer else { continue };
             let Ok(frame) = answer.encode() else { continue };
