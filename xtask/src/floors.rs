@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("minato-engine", 3),
     ("minato-agent", 4),
     ("minato-gateway", 4),
+    ("minato-sim", 5),
     ("minato", 6),
     ("minato-e2e", 7),
     ("xtask", 7),

@@ -6,9 +6,9 @@ mod licences;
 mod tidy;
 
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
@@ -17,6 +17,9 @@ usage: cargo xtask COMMAND
                      models; --check only compares (drift fails)
   licences           licences, banned crates and sources, as deny.toml says
   floors             no crate uses a floor above its own
+  sim [--seeds N] [--from S]
+                     plays seeds in the simulator; a failure says how to
+                     play it again
   tidy               file lengths, licences of our own sources, stray files";
 
 fn main() -> ExitCode {
@@ -41,6 +44,20 @@ fn run() -> Result<()> {
         ["licences"] => licences::run(root),
         ["floors"] => floors::run(root),
         ["tidy"] => tidy::run(root),
+        ["sim", options @ ..] => sim(root, options),
         _ => bail!("{USAGE}"),
     }
+}
+
+fn sim(root: &Path, options: &[&str]) -> Result<()> {
+    let status = Command::new("cargo")
+        .args(["run", "--quiet", "-p", "minato-sim", "--"])
+        .args(options)
+        .current_dir(root)
+        .status()
+        .context("run minato-sim")?;
+    if !status.success() {
+        bail!("the simulator failed");
+    }
+    Ok(())
 }

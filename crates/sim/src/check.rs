@@ -1,0 +1,177 @@
+//! What must hold after every commit.
+//!
+//! The checker keeps its own copy of the tasks, built from the watch alone,
+//! and asks of each commit only what no scheduling rule has to be known for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use minato_control::tables::{Host, ServiceDeployment, Task};
+use minato_core::status::{TaskEvent, TaskStatus};
+use minato_store::{Changed, Changes, Commit, Key, Snapshot, Watch};
+
+pub(crate) struct Checker {
+    watch: Watch,
+    last: u64,
+    tasks: BTreeMap<Key, Arc<Task>>,
+    trace: DefaultHasher,
+    pub(crate) commits: u64,
+}
+
+impl Checker {
+    pub(crate) fn new(watch: Watch, rows: &Snapshot) -> Checker {
+        let tasks = rows.scan::<Task>(&Key::root());
+        Checker {
+            last: watch.revision(),
+            watch,
+            tasks: tasks
+                .map(|task| (minato_store::Row::key(&*task), task))
+                .collect(),
+            trace: DefaultHasher::new(),
+            commits: 0,
+        }
+    }
+
+    /// Goes on after a restart, which may have lost nothing that was seen.
+    pub(crate) fn restarted(
+        &mut self,
+        watch: Watch,
+        rows: &Snapshot,
+    ) -> Result<(), String> {
+        if rows.revision() < self.last {
+            let (last, have) = (self.last, rows.revision());
+            return Err(format!("revision {last} was seen; {have} is left"));
+        }
+        let fresh = Checker::new(watch, rows);
+        self.watch = fresh.watch;
+        self.last = fresh.last;
+        self.tasks = fresh.tasks;
+        Ok(())
+    }
+
+    /// What tells this run from another.
+    pub(crate) fn trace(&self) -> u64 {
+        self.trace.finish()
+    }
+
+    /// Checks every commit since the last look.
+    pub(crate) fn look(&mut self, rows: &Snapshot) -> Result<(), String> {
+        let Changes::Rows(commits) = self.watch.changes() else {
+            return Err("the checker's watch fell behind".to_owned());
+        };
+        for commit in commits {
+            self.commit(&commit, rows)
+                .map_err(|why| format!("{commit:?}: {why}"))?;
+        }
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        commit: &Commit,
+        rows: &Snapshot,
+    ) -> Result<(), String> {
+        if commit.revision() != self.last + 1 {
+            return Err(format!("the watch has a gap after {}", self.last));
+        }
+        self.last = commit.revision();
+        self.commits += 1;
+        format!("{commit:?}").hash(&mut self.trace);
+        let mut touched = BTreeSet::new();
+        for change in commit.of::<Task>() {
+            self.task(&change)?;
+            let Some(task) = change.after else {
+                self.tasks.remove(&change.key);
+                continue;
+            };
+            touched.insert(task.host.clone());
+            task.last_status().hash(&mut self.trace);
+            self.tasks.insert(change.key, task);
+        }
+        for change in commit.of::<ServiceDeployment>() {
+            deployment(&change)?;
+        }
+        if touched.is_empty() {
+            return Ok(());
+        }
+        rows.scan::<Host>(&Key::root())
+            .filter(|host| touched.contains(&host.id))
+            .try_for_each(|host| self.host(&host))
+    }
+
+    fn task(&self, change: &Changed<Task>) -> Result<(), String> {
+        let known = self.tasks.get(&change.key);
+        if known != change.before.as_ref() {
+            return Err("a change begins where none ended".to_owned());
+        }
+        let Some(before) = known else { return Ok(()) };
+        let id = &before.id;
+        let Some(after) = &change.after else {
+            let is_over = before.is_stopped();
+            return is_over.then_some(()).ok_or(format!("{id} vanished"));
+        };
+        let (from, to) = (before.last_status(), after.last_status());
+        if !reaches(from, to) {
+            return Err(format!("{id} went from {from} to {to}"));
+        }
+        if !before.should_run() && after.should_run() {
+            return Err(format!("{id} is wanted again"));
+        }
+        let code = &before.task.stop_code;
+        if before.is_stopped() && code != &after.task.stop_code {
+            return Err(format!("{id} has another stop code"));
+        }
+        Ok(())
+    }
+
+    fn host(&self, host: &Host) -> Result<(), String> {
+        let (mut cpu, mut memory_mib) = (0, 0);
+        let mut ports = host.reserved_ports.clone();
+        let on_it =
+            |task: &&Arc<Task>| task.host == host.id && !task.is_stopped();
+        for task in self.tasks.values().filter(on_it) {
+            cpu += task.needs.cpu;
+            memory_mib += task.needs.memory_mib;
+            for port in &task.needs.ports {
+                if !ports.insert(*port) {
+                    return Err(format!("{}: {port} twice", host.id));
+                }
+            }
+        }
+        if cpu > host.cpu || memory_mib > host.memory_mib {
+            let id = &host.id;
+            return Err(format!("{id} has {cpu} CPU, {memory_mib} MiB sold"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a final state stays as it is.
+fn deployment(change: &Changed<ServiceDeployment>) -> Result<(), String> {
+    let (Some(before), Some(after)) = (&change.before, &change.after) else {
+        return Ok(());
+    };
+    let (from, to) = (before.status.as_str(), after.status.as_str());
+    let is_final = matches!(
+        from,
+        "SUCCESSFUL" | "STOPPED" | "ROLLBACK_SUCCESSFUL" | "ROLLBACK_FAILED"
+    );
+    if is_final && from != to {
+        return Err(format!("deployment {} left {from} for {to}", after.id));
+    }
+    Ok(())
+}
+
+/// Whether the machine of the statuses has a way from one to the other; a
+/// commit may go several steps of it.
+fn reaches(from: &str, to: &str) -> bool {
+    let Ok(from) = from.parse::<TaskStatus>() else { return false };
+    let mut seen = BTreeSet::from([from]);
+    let mut left = vec![from];
+    while let Some(status) = left.pop() {
+        let steps = TaskEvent::ALL.iter().filter_map(|e| status.step(*e).ok());
+        left.extend(steps.filter(|next| seen.insert(*next)));
+    }
+    seen.iter().any(|status| status.as_str() == to)
+}

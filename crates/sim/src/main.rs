@@ -1,0 +1,45 @@
+//! `minato-sim [--seeds N] [--from S]`: plays seeds, one after the other.
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: minato-sim [--seeds N] [--from S]";
+
+fn main() -> ExitCode {
+    let Some((seeds, from)) = arguments() else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let (mut failed, mut commits, mut kills) = (0_u64, 0, 0);
+    for seed in from..from.saturating_add(seeds) {
+        match minato_sim::run(seed) {
+            Ok(outcome) => {
+                commits += outcome.commits;
+                kills += outcome.kills;
+            }
+            Err(why) => {
+                failed += 1;
+                println!("seed {seed}: {why}");
+                println!("  replay: cargo xtask sim --seeds 1 --from {seed}");
+            }
+        }
+    }
+    println!(
+        "{seeds} seeds from {from}: {failed} failed; {commits} commits \
+         checked, {kills} kills"
+    );
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn arguments() -> Option<(u64, u64)> {
+    let (mut seeds, mut from) = (20, 0);
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let value = words.next()?.parse().ok()?;
+        match word.as_str() {
+            "--seeds" => seeds = value,
+            "--from" => from = value,
+            _ => return None,
+        }
+    }
+    Some((seeds, from))
+}

@@ -1,0 +1,263 @@
+//! The course of a run: trouble first, then peace, then the reckoning.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::Outcome;
+use crate::chance::Chance;
+use crate::check::Checker;
+use crate::host::SimHost;
+use crate::world::{CLUSTER, Process, World};
+
+/// Virtual seconds of trouble.
+const TROUBLE_SECS: u64 = 300;
+/// Virtual seconds after which peace must have put all right: longer than
+/// the longest pause of the throttle of failing tasks (15 min).
+const PEACE_SECS: u64 = 3_600;
+const HOSTS: u64 = 6;
+/// One task takes 1/32 of a host: a few hosts carry all services.
+const SERVICES: u64 = 3;
+const REPLICAS_MAX: u64 = 6;
+
+struct Play {
+    world: Arc<World>,
+    process: Process,
+    checker: Checker,
+    chance: Chance,
+    /// Services whose creation was acknowledged, and the count last agreed.
+    services: BTreeMap<String, Option<u64>>,
+    /// Task definitions that were acknowledged.
+    definitions: Vec<String>,
+    kills: u64,
+}
+
+pub(crate) async fn play(seed: u64) -> Result<Outcome, String> {
+    let world = World::new(seed).map_err(|error| error.to_string())?;
+    let world = Arc::new(world);
+    let process = world.start().await?;
+    let checker =
+        Checker::new(process.store.watch(), &process.store.snapshot());
+    let mut chance = Chance::new(seed ^ 0x5eed);
+    let mut hosts = JoinSet::new();
+    for _ in 0..HOSTS {
+        hosts.spawn(SimHost::new(Arc::clone(&world), chance.next()).live());
+    }
+    let mut play = Play {
+        world,
+        process,
+        checker,
+        chance,
+        services: BTreeMap::new(),
+        definitions: vec![],
+        kills: 0,
+    };
+    for second in 0..TROUBLE_SECS {
+        play.second().await.map_err(|why| format!("at {second} s: {why}"))?;
+    }
+    play.world.heal();
+    let peace = play.peace().await;
+    hosts.shutdown().await;
+    play.world.kill().await;
+    peace?;
+    Ok(Outcome {
+        trace: play.checker.trace(),
+        commits: play.checker.commits,
+        kills: play.kills,
+    })
+}
+
+impl Play {
+    async fn second(&mut self) -> Result<(), String> {
+        if self.chance.hits(2) {
+            let kept = self.chance.hits(50);
+            self.world.disk.die_after(self.chance.below(20), kept);
+        }
+        if self.chance.hits(2) {
+            let jump = self.chance.below(600_000);
+            let jump = i64::try_from(jump).unwrap_or(0) - 300_000;
+            self.world.clock.jump(jump);
+        }
+        if self.chance.hits(40) {
+            self.act().await;
+        }
+        self.tick().await
+    }
+
+    /// Lets a second pass and checks what it brought.
+    async fn tick(&mut self) -> Result<(), String> {
+        self.bury().await;
+        for _ in 0..10 {
+            sleep(Duration::from_millis(100)).await;
+            self.checker.look(&self.process.store.snapshot())?;
+        }
+        if self.world.disk.is_dead() {
+            self.world.kill().await;
+            self.checker.look(&self.process.store.snapshot())?;
+            self.kills += 1;
+            self.process = self.world.start().await?;
+            let store = &self.process.store;
+            self.checker.restarted(store.watch(), &store.snapshot())?;
+            self.acknowledged().await?;
+        }
+        Ok(())
+    }
+
+    /// Deregisters a machine that died, as its operator would.
+    async fn bury(&mut self) {
+        let Some(arn) = self.world.dead() else { return };
+        let input = json!({
+            "cluster": CLUSTER, "containerInstance": arn, "force": true,
+        });
+        let call = "DeregisterContainerInstance";
+        let answer = self.world.call(call, input).await;
+        if matches!(&answer, Err(code) if is_unsure(code.as_deref())) {
+            self.world.mourn(arn);
+        }
+    }
+
+    /// What was acknowledged is there after a restart.
+    async fn acknowledged(&mut self) -> Result<(), String> {
+        for arn in &self.definitions {
+            let input = json!({"taskDefinition": arn});
+            let call = "DescribeTaskDefinition";
+            if let Err(Some(code)) = self.world.call(call, input).await {
+                return Err(format!("{arn} was lost: {code}"));
+            }
+        }
+        for name in self.services.keys() {
+            if self.describe(name).await.is_ok_and(|found| found.is_null()) {
+                return Err(format!("service {name} was lost"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn describe(&self, name: &str) -> Result<Value, Option<String>> {
+        let input = json!({"cluster": CLUSTER, "services": [name]});
+        let mut answer = self.world.call("DescribeServices", input).await?;
+        Ok(answer["services"][0].take())
+    }
+
+    async fn act(&mut self) {
+        if self.definitions.len() < 2 || self.chance.hits(5) {
+            return self.define().await;
+        }
+        let definition = self.chance.below(self.definitions.len() as u64);
+        let definition = usize::try_from(definition).unwrap_or(0);
+        let definition = self.definitions[definition].clone();
+        match self.chance.below(4) {
+            0 => {
+                let input = json!({
+                    "cluster": CLUSTER, "taskDefinition": definition,
+                    "count": 1 + self.chance.below(3),
+                });
+                let _ = self.world.call("RunTask", input).await;
+            }
+            1 => self.stop_some().await,
+            _ => self.serve(definition).await,
+        }
+    }
+
+    async fn define(&mut self) {
+        // No fixed ports: they could fill the hosts so that no peace comes.
+        let container = json!({
+            "name": "main", "image": "app", "cpu": 64, "memory": 128,
+        });
+        let input =
+            json!({"family": "app", "containerDefinitions": [container]});
+        let answer = self.world.call("RegisterTaskDefinition", input).await;
+        let Ok(answer) = answer else { return };
+        let arn = &answer["taskDefinition"]["taskDefinitionArn"];
+        self.definitions.extend(arn.as_str().map(str::to_owned));
+    }
+
+    async fn stop_some(&mut self) {
+        let input = json!({"cluster": CLUSTER});
+        let Ok(list) = self.world.call("ListTasks", input).await else {
+            return;
+        };
+        let arns = list["taskArns"].as_array().cloned().unwrap_or_default();
+        if arns.is_empty() {
+            return;
+        }
+        let pick = self.chance.below(arns.len() as u64);
+        let pick = usize::try_from(pick).unwrap_or(0);
+        let input = json!({"cluster": CLUSTER, "task": arns[pick]});
+        let _ = self.world.call("StopTask", input).await;
+    }
+
+    /// Creates a service, or changes its definition and count.
+    async fn serve(&mut self, definition: String) {
+        let name = format!("service-{}", self.chance.below(SERVICES));
+        let count = self.chance.below(REPLICAS_MAX + 1);
+        let mut input = json!({
+            "cluster": CLUSTER, "taskDefinition": definition,
+            "desiredCount": count,
+        });
+        let is_new = !self.services.contains_key(&name);
+        let call = if is_new { "CreateService" } else { "UpdateService" };
+        input[if is_new { "serviceName" } else { "service" }] = json!(name);
+        match self.world.call(call, input).await {
+            Ok(_) => drop(self.services.insert(name, Some(count))),
+            Err(code) if is_unsure(code.as_deref()) => {
+                // It may have been done or not.
+                if let Some(agreed) = self.services.get_mut(&name) {
+                    *agreed = None;
+                }
+            }
+            // Made by a call whose answer was lost.
+            Err(_) if is_new => drop(self.services.insert(name, None)),
+            Err(_) => {}
+        }
+    }
+
+    /// Waits until every service has what it asks for.
+    async fn peace(&mut self) -> Result<(), String> {
+        self.world.disk.spare();
+        let mut why = String::new();
+        for _ in 0..PEACE_SECS {
+            self.tick().await?;
+            match self.unsettled().await {
+                None => return Ok(()),
+                Some(found) => why = found,
+            }
+        }
+        Err(format!("no peace after {PEACE_SECS} s: {why}"))
+    }
+
+    async fn unsettled(&self) -> Option<String> {
+        for (name, agreed) in &self.services {
+            let Ok(found) = self.describe(name).await else {
+                return Some(format!("{name} cannot be described"));
+            };
+            let desired = &found["desiredCount"];
+            let rolled = &found["deployments"][0]["rolloutState"];
+            if agreed.is_some_and(|agreed| *desired != json!(agreed)) {
+                return Some(format!("{name} wants {desired}: {agreed:?}"));
+            }
+            let is_one = found["deployments"].as_array().map(Vec::len);
+            if found["runningCount"] != *desired
+                || found["pendingCount"] != json!(0)
+                || is_one != Some(1)
+                || rolled != "COMPLETED"
+            {
+                let mut shown = found.clone();
+                if let Some(events) = shown["events"].as_array_mut() {
+                    events.truncate(3);
+                }
+                return Some(format!("{name}: {shown}"));
+            }
+        }
+        None
+    }
+}
+
+/// Whether a call with this answer may have been done all the same.
+fn is_unsure(code: Option<&str>) -> bool {
+    code.is_none_or(|code| code == "ServerException")
+}
