@@ -11,10 +11,13 @@ use minato_control::tables::{Host, ServiceDeployment, Task};
 use minato_core::status::{TaskEvent, TaskStatus};
 use minato_store::{Changed, Changes, Commit, Key, Snapshot, Watch};
 
+use crate::promise::Promises;
+
 pub(crate) struct Checker {
     watch: Watch,
     last: u64,
     tasks: BTreeMap<Key, Arc<Task>>,
+    promises: Promises,
     trace: DefaultHasher,
     pub(crate) commits: u64,
 }
@@ -28,6 +31,7 @@ impl Checker {
             tasks: tasks
                 .map(|task| (minato_store::Row::key(&*task), task))
                 .collect(),
+            promises: Promises::new(rows),
             trace: DefaultHasher::new(),
             commits: 0,
         }
@@ -47,6 +51,7 @@ impl Checker {
         self.watch = fresh.watch;
         self.last = fresh.last;
         self.tasks = fresh.tasks;
+        self.promises = fresh.promises;
         Ok(())
     }
 
@@ -92,6 +97,7 @@ impl Checker {
         for change in commit.of::<ServiceDeployment>() {
             deployment(&change)?;
         }
+        self.promises.check(commit, &self.tasks)?;
         if touched.is_empty() {
             return Ok(());
         }

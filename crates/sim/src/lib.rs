@@ -10,6 +10,7 @@ mod check;
 mod disk;
 mod host;
 mod play;
+mod promise;
 mod world;
 
 /// What a clean run was.

@@ -17,8 +17,9 @@ use crate::world::{CLUSTER, Process, World};
 /// Virtual seconds of trouble.
 const TROUBLE_SECS: u64 = 300;
 /// Virtual seconds after which peace must have put all right: longer than
-/// the longest pause of the throttle of failing tasks (15 min).
-const PEACE_SECS: u64 = 3_600;
+/// the longest pause of the throttle of failing tasks (a minute, at this
+/// pace) and the longest protection of a task (five).
+const PEACE_SECS: u64 = 900;
 const HOSTS: u64 = 6;
 /// One task takes 1/32 of a host: a few hosts carry all services.
 const SERVICES: u64 = 3;
@@ -140,7 +141,9 @@ impl Play {
     async fn describe(&self, name: &str) -> Result<Value, Option<String>> {
         let input = json!({"cluster": CLUSTER, "services": [name]});
         let mut answer = self.world.call("DescribeServices", input).await?;
-        Ok(answer["services"][0].take())
+        let found = answer["services"].as_array_mut();
+        let first = found.and_then(|found| found.first_mut());
+        Ok(first.map(Value::take).unwrap_or_default())
     }
 
     async fn act(&mut self) {
@@ -150,7 +153,7 @@ impl Play {
         let definition = self.chance.below(self.definitions.len() as u64);
         let definition = usize::try_from(definition).unwrap_or(0);
         let definition = self.definitions[definition].clone();
-        match self.chance.below(4) {
+        match self.chance.below(8) {
             0 => {
                 let input = json!({
                     "cluster": CLUSTER, "taskDefinition": definition,
@@ -159,6 +162,9 @@ impl Play {
                 let _ = self.world.call("RunTask", input).await;
             }
             1 => self.stop_some().await,
+            2 => self.protect_some().await,
+            3 => self.drain_some().await,
+            4 => self.take_back().await,
             _ => self.serve(definition).await,
         }
     }
@@ -191,6 +197,56 @@ impl Play {
         let _ = self.world.call("StopTask", input).await;
     }
 
+    /// The ARN of one of the tasks that should run.
+    async fn some_task(&mut self) -> Option<Value> {
+        let input = json!({"cluster": CLUSTER});
+        let list = self.world.call("ListTasks", input).await.ok()?;
+        let arns = list["taskArns"].as_array().cloned().unwrap_or_default();
+        let pick = self.chance.below(arns.len().max(1) as u64);
+        arns.get(usize::try_from(pick).unwrap_or(0)).cloned()
+    }
+
+    /// Protects a task for a few minutes, or ends its protection.
+    async fn protect_some(&mut self) {
+        let Some(arn) = self.some_task().await else { return };
+        let input = json!({
+            "cluster": CLUSTER, "tasks": [arn],
+            "protectionEnabled": self.chance.hits(80),
+            "expiresInMinutes": 1 + self.chance.below(5),
+        });
+        let _ = self.world.call("UpdateTaskProtection", input).await;
+    }
+
+    /// Drains a container instance, or makes it active again.
+    async fn drain_some(&mut self) {
+        let input = json!({"cluster": CLUSTER});
+        let call = "ListContainerInstances";
+        let Ok(list) = self.world.call(call, input).await else { return };
+        let all = list["containerInstanceArns"].as_array();
+        let all = all.cloned().unwrap_or_default();
+        let pick = self.chance.below(all.len().max(1) as u64);
+        let Some(arn) = all.get(usize::try_from(pick).unwrap_or(0)) else {
+            return;
+        };
+        let is_drain = self.chance.hits(40);
+        let input = json!({
+            "cluster": CLUSTER, "containerInstances": [arn],
+            "status": if is_drain { "DRAINING" } else { "ACTIVE" },
+        });
+        let call = "UpdateContainerInstancesState";
+        let _ = self.world.call(call, input).await;
+    }
+
+    /// Asks that a deployment under way be taken back.
+    async fn take_back(&mut self) {
+        let name = format!("service-{}", self.chance.below(SERVICES));
+        let Ok(found) = self.describe(&name).await else { return };
+        let arn = found["currentServiceDeployment"].clone();
+        let input = json!({"serviceDeploymentArn": arn});
+        let call = "StopServiceDeployment";
+        let _ = self.world.call(call, input).await;
+    }
+
     /// Creates a service, or changes its definition and count.
     async fn serve(&mut self, definition: String) {
         let name = format!("service-{}", self.chance.below(SERVICES));
@@ -199,7 +255,24 @@ impl Play {
             "cluster": CLUSTER, "taskDefinition": definition,
             "desiredCount": count,
         });
+        // Pairs that let every deployment move, whatever the count.
+        let (min, max) = match self.chance.below(4) {
+            0 => (0, 100),
+            1 => (50, 200),
+            2 => (100, 200),
+            _ => (100, 300),
+        };
+        input["deploymentConfiguration"] = json!({
+            "minimumHealthyPercent": min, "maximumPercent": max,
+            "deploymentCircuitBreaker": {
+                "enable": self.chance.hits(20), "rollback": true,
+            },
+        });
+        input["availabilityZoneRebalancing"] = json!("DISABLED");
         let is_new = !self.services.contains_key(&name);
+        if self.chance.hits(20) && !is_new {
+            input["forceNewDeployment"] = json!(true);
+        }
         let call = if is_new { "CreateService" } else { "UpdateService" };
         input[if is_new { "serviceName" } else { "service" }] = json!(name);
         match self.world.call(call, input).await {
@@ -219,15 +292,39 @@ impl Play {
     /// Waits until every service has what it asks for.
     async fn peace(&mut self) -> Result<(), String> {
         self.world.disk.spare();
+        let mut is_active = false;
         let mut why = String::new();
         for _ in 0..PEACE_SECS {
             self.tick().await?;
+            if !is_active {
+                is_active = self.activate_all().await;
+            }
             match self.unsettled().await {
                 None => return Ok(()),
                 Some(found) => why = found,
             }
         }
         Err(format!("no peace after {PEACE_SECS} s: {why}"))
+    }
+
+    /// Has every container instance take tasks; `false` if that must be tried
+    /// again.
+    async fn activate_all(&self) -> bool {
+        let input = json!({"cluster": CLUSTER, "status": "DRAINING"});
+        let call = "ListContainerInstances";
+        let Ok(list) = self.world.call(call, input).await else {
+            return false;
+        };
+        let drained = &list["containerInstanceArns"];
+        if *drained == json!([]) {
+            return true;
+        }
+        let input = json!({
+            "cluster": CLUSTER, "containerInstances": drained,
+            "status": "ACTIVE",
+        });
+        let call = "UpdateContainerInstancesState";
+        self.world.call(call, input).await.is_ok()
     }
 
     async fn unsettled(&self) -> Option<String> {
@@ -239,6 +336,10 @@ impl Play {
             let rolled = &found["deployments"][0]["rolloutState"];
             if agreed.is_some_and(|agreed| *desired != json!(agreed)) {
                 return Some(format!("{name} wants {desired}: {agreed:?}"));
+            }
+            // A deployment that failed with nothing to go back to is over.
+            if rolled == "FAILED" {
+                continue;
             }
             let is_one = found["deployments"].as_array().map(Vec::len);
             if found["runningCount"] != *desired

@@ -1,5 +1,7 @@
 //! The rows of services, their revisions, deployments and events.
 
+use std::collections::BTreeMap;
+
 use minato_core::status::{
     RolloutState, ServiceDeploymentStatus, ServiceStatus,
 };
@@ -57,9 +59,10 @@ pub struct Service {
     /// When it became `INACTIVE`.
     #[serde(default)]
     pub inactive_at: Option<Timestamp>,
-    /// The last complaint, and when it was made: repeated after a while only.
+    /// What keeps it from a steady state and has been told, by kind, and when:
+    /// each is repeated after a while only.
     #[serde(default)]
-    pub complaint: Option<(String, Timestamp)>,
+    pub complaints: BTreeMap<String, Timestamp>,
 }
 
 impl Service {

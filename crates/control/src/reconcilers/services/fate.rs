@@ -119,6 +119,7 @@ impl Pass<'_> {
         let is_impaired = primary.failed_rounds == IMPAIRED_AFTER;
         if is_impaired {
             self.complain(
+                "impaired",
                 "is unable to consistently start tasks successfully. For more \
                  information, see the Troubleshooting section of the Amazon \
                  ECS Developer Guide.",

@@ -20,6 +20,11 @@ use crate::services::ecs::services::{roll, tasks_of};
 use crate::services::ecs::view::ReadIndex;
 use crate::tables::{Service, Task};
 
+/// The complaint that the percentages allow neither start nor stop.
+pub(super) const STUCK: &str = "stuck";
+/// The complaint that protected tasks are in the way.
+pub(super) const PROTECTED: &str = "protected";
+
 /// What is to be done about a service's tasks.
 #[derive(Clone, Debug)]
 pub(super) enum Scheme {
@@ -133,8 +138,9 @@ impl Look {
     }
 
     fn has_complaint(&self, service: &Service, plan: &Plan) -> bool {
-        let is_blocked = plan.is_stuck || plan.protected > 0;
-        is_blocked && service.complaint.is_none()
+        let is_news = |kind: &str| !service.complaints.contains_key(kind);
+        (plan.is_stuck && is_news(STUCK))
+            || (plan.protected > 0 && is_news(PROTECTED))
     }
 
     /// How many tasks of a deployment should run.

@@ -10,8 +10,8 @@ use minato_store::{Key, Tx};
 use minato_wire::Timestamp;
 use minato_wire::ecs::TaskStopCode;
 
-use super::look::{Look, Scheme, look, task_key};
-use super::start::{Order, Started};
+use super::look::{Look, PROTECTED, STUCK, Scheme, look, task_key};
+use super::start::{Order, Refusal, Started};
 use crate::context::Draw;
 use crate::services::ecs::services::roll;
 use crate::services::ecs::tasks::stop;
@@ -93,6 +93,7 @@ impl Pass<'_> {
                 );
                 if plan.is_stuck {
                     self.complain(
+                        STUCK,
                         "was unable to stop or start tasks during a \
                          deployment because of the service deployment \
                          configuration. Update the minimumHealthyPercent or \
@@ -119,16 +120,16 @@ impl Pass<'_> {
         roll::tell(self.tx, &mut self.service, draw, *now, text);
     }
 
-    /// Tells of a problem, once until it changes or a long time has passed.
-    pub(super) fn complain(&mut self, text: &str) {
+    /// Tells of a problem. The same kind is told again after a long time only,
+    /// or when the service has settled in between: two problems at once must
+    /// not make each other look new.
+    pub(super) fn complain(&mut self, kind: &str, text: &str) {
         let now = self.turn.now;
-        if let Some((last, at)) = &self.service.complaint
-            && last == text
-            && now.millis_since(*at) < REPEAT_AFTER_MS
-        {
+        let told = self.service.complaints.get(kind);
+        if told.is_some_and(|at| now.millis_since(*at) < REPEAT_AFTER_MS) {
             return;
         }
-        self.service.complaint = Some((text.to_owned(), now));
+        self.service.complaints.insert(kind.to_owned(), now);
         self.tell(text);
     }
 
@@ -139,7 +140,7 @@ impl Pass<'_> {
              to scale in due to (reason {count} tasks under protection)",
             primary.id
         );
-        self.complain(&text);
+        self.complain(PROTECTED, &text);
     }
 
     /// Stops tasks; gives how many were unhealthy.
@@ -286,11 +287,11 @@ impl Pass<'_> {
             };
             self.tell(&text);
         }
-        if let Some(why) = &started.refusal {
+        if let Some(Refusal { reason, text }) = &started.refusal {
             self.outcome.is_blocked = true;
             // One more than desired that would balance zones is no problem.
             if zone.is_none() {
-                self.complain(why);
+                self.complain(&format!("placement {reason}"), text);
             }
         }
     }
@@ -339,7 +340,7 @@ impl Pass<'_> {
         }
         let Turn { draw, now, .. } = &mut self.turn;
         roll::complete(self.tx, &mut self.service, draw, *now);
-        self.service.complaint = None;
+        self.service.complaints.clear();
         let is_told = self
             .service
             .steady_at

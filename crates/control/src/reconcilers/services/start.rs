@@ -38,8 +38,17 @@ pub(super) struct Order<'a> {
 pub(super) struct Started {
     /// Ids of the new tasks.
     pub(super) tasks: Vec<String>,
-    /// Why there are not more, in the words of a service event.
-    pub(super) refusal: Option<String>,
+    /// Why there are not more.
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// Why a task found no place.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// The reason as `RunTask` names it.
+    pub(super) reason: String,
+    /// The same in the words of a service event.
+    pub(super) text: String,
 }
 
 impl Order<'_> {
@@ -57,11 +66,10 @@ impl Order<'_> {
             }
             Err(error) => Started {
                 tasks: vec![],
-                refusal: Some(format!(
-                    "was unable to place a task because no container instance \
-                     met all of its requirements. Reason: {}",
-                    error.message()
-                )),
+                refusal: Some(Refusal {
+                    reason: error.code().to_owned(),
+                    text: format!("{NO_PLACE} Reason: {}", error.message()),
+                }),
             },
         }
     }
@@ -109,20 +117,25 @@ impl Order<'_> {
 
 impl Started {
     fn refused(reason: &str) -> Started {
-        let refusal =
-            Some(format!("was unable to place a task. Reason: {reason}"));
+        let text = format!("was unable to place a task. Reason: {reason}");
+        let refusal = Some(Refusal { reason: reason.to_owned(), text });
         Started { tasks: vec![], refusal }
     }
 }
 
 /// A failed placement as a service tells it (developer guide, "Amazon ECS
 /// service event messages").
-fn refusal(failure: &ecs::Failure) -> String {
-    const NONE: &str = "was unable to place a task because no container \
+fn refusal(failure: &ecs::Failure) -> Refusal {
+    let reason = failure.reason.clone().unwrap_or_default();
+    Refusal { text: refusal_text(failure, &reason), reason }
+}
+
+const NO_PLACE: &str = "was unable to place a task because no container \
                         instance met all of its requirements.";
+
+fn refusal_text(failure: &ecs::Failure, reason: &str) -> String {
     const MORE: &str = "For more information, see the Troubleshooting section \
                         of the Amazon ECS Developer Guide.";
-    let reason = failure.reason.as_deref().unwrap_or_default();
     let arn = failure.arn.as_deref().unwrap_or_default();
     if arn.is_empty() {
         return format!("was unable to place a task. Reason: {reason}");
@@ -140,7 +153,7 @@ fn refusal(failure: &ecs::Failure) -> String {
         other => format!("encountered error \"{other}\"."),
     };
     format!(
-        "{NONE} The closest matching (container-instance {id}) {lacks} {MORE}"
+        "{NO_PLACE} The closest matching (container-instance {id}) {lacks} {MORE}"
     )
 }
 

@@ -458,3 +458,34 @@ async fn only_service_tasks_are_protected_and_not_more_than_desired() {
     let refused = update_task_protection(cx, &scope, input).await;
     assert_eq!(refused.unwrap_err().code(), "InvalidParameterException");
 }
+
+/// Found by the simulator: two problems at once made each other look new, and
+/// the scheduler told of them in turns without end.
+#[tokio::test]
+async fn two_problems_at_once_are_told_of_once_each() {
+    let play = Play::new(1).await;
+    play.define("web", 300, false).await;
+    play.create(web(2)).await;
+    play.agent().await;
+    let (cx, scope) = (&play.bed.cx, play.bed.scope());
+    let ids = play.live().iter().map(|task| task.id.clone()).collect();
+    let input = UpdateTaskProtectionRequest {
+        tasks: Some(ids),
+        protection_enabled: Some(true),
+        ..Default::default()
+    };
+    update_task_protection(cx, &scope, input).await.unwrap();
+    // There is room for one of the two successors.
+    play.update(UpdateServiceRequest {
+        force_new_deployment: Some(true),
+        ..Default::default()
+    })
+    .await;
+    play.agent().await;
+    let count = |part: &str| {
+        let events = play.events();
+        events.iter().filter(|event| event.contains(part)).count()
+    };
+    assert_eq!(count("has insufficient memory available."), 1);
+    assert_eq!(count("2 tasks under protection"), 1);
+}

@@ -1,5 +1,7 @@
 //! CreateService.
 
+use std::collections::BTreeMap;
+
 use minato_core::id::ServiceId;
 use minato_core::service::rules;
 use minato_core::status::ServiceStatus;
@@ -155,7 +157,7 @@ fn new_row(
         events: 0,
         steady_at: None,
         inactive_at: None,
-        complaint: None,
+        complaints: BTreeMap::new(),
     };
     if is_external {
         return Err(error::unsupported_feature_exception(

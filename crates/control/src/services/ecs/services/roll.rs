@@ -77,7 +77,7 @@ pub(crate) fn begin(
     let deployment_id = format!("ecs-svc/{revision}");
     service.service_deployment = Some(id.clone());
     service.steady_at = None;
-    service.complaint = None;
+    service.complaints.clear();
     service.deployments.insert(
         0,
         Deployment {
