@@ -184,6 +184,32 @@ impl Api {
         }
     }
 
+    /// The services that a name or an ARN means, of all clusters.
+    pub(crate) async fn services(
+        &self,
+        given: &str,
+    ) -> Result<Vec<ecs::Service>> {
+        let name = given.rsplit('/').next().unwrap_or(given);
+        let mut services = vec![];
+        for cluster in self.clusters().await? {
+            let found: ecs::DescribeServicesResponse = self
+                .ecs(
+                    "DescribeServices",
+                    &ecs::DescribeServicesRequest {
+                        cluster: Some(cluster),
+                        services: Some(vec![name.to_owned()]),
+                        ..Default::default()
+                    },
+                )
+                .await?;
+            services.extend(found.services.unwrap_or_default());
+        }
+        if given.starts_with("arn:") {
+            services.retain(|one| one.service_arn.as_deref() == Some(given));
+        }
+        Ok(services)
+    }
+
     /// The definition of a task.
     pub(crate) async fn definition(
         &self,

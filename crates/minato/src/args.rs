@@ -80,7 +80,9 @@ Examples:
     #[command(after_help = "Example:\n  minato stop 4d5e")]
     Stop(StopArgs),
     /// Say why a task is not running, in one paragraph
-    #[command(after_help = "Example:\n  minato explain 4d5e")]
+    #[command(
+        after_help = "Example:\n  minato explain 4d5e       # a task\n  minato explain web        # a service"
+    )]
     Explain(ExplainArgs),
     /// List, pull, load and remove images
     #[command(
@@ -247,8 +249,9 @@ pub(crate) struct StopArgs {
 /// Arguments of `explain`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// Task: its id, the beginning of it, or its ARN
-    pub(crate) task: String,
+    /// Service by name, or task by its id or the beginning of it; ARNs too
+    #[arg(value_name = "SERVICE|TASK")]
+    pub(crate) what: String,
 }
 
 /// `image` and what it can do.

@@ -1,4 +1,7 @@
-//! `minato explain`: why a task is not running, in one paragraph.
+//! `minato explain`: why a task or a service is not as it should be, in one
+//! paragraph.
+
+mod service;
 
 use std::process::ExitCode;
 
@@ -11,8 +14,17 @@ use crate::home::Home;
 
 pub(crate) fn run(home: &Home, args: &ExplainArgs) -> Result<ExitCode> {
     let api = Api::of(home)?;
-    let task = block_on(api.find(&args.task))?;
-    println!("{}", paragraph(&task));
+    let text = block_on(async {
+        let services = api.services(&args.what).await?;
+        if services.is_empty() {
+            return Ok(paragraph(&api.find(&args.what).await?));
+        }
+        let tasks = api.tasks(true).await?;
+        let paragraphs =
+            services.iter().map(|service| service::paragraph(service, &tasks));
+        Ok(paragraphs.collect::<Vec<_>>().join("\n\n"))
+    })?;
+    println!("{text}");
     Ok(ExitCode::SUCCESS)
 }
 

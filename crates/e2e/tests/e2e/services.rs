@@ -192,6 +192,8 @@ fn a_broken_deployment_is_taken_back() {
     let told = &told["serviceDeployments"][0];
     assert_eq!(told["status"], "ROLLBACK_SUCCESSFUL", "{told}");
     assert_eq!(told["deploymentCircuitBreaker"]["status"], "TRIGGERED");
+    let told = site.minato(&["explain", "web"]).unwrap();
+    assert!(told.contains("nothing is wrong with it"), "{told}");
     site.finish().unwrap();
 }
 
