@@ -79,7 +79,7 @@ Examples:
     /// Stop tasks
     #[command(after_help = "Example:\n  minato stop 4d5e")]
     Stop(StopArgs),
-    /// Say why a task is not running, in one paragraph
+    /// Say why a task or a service is not as it should be, in one paragraph
     #[command(
         after_help = "Example:\n  minato explain 4d5e       # a task\n  minato explain web        # a service"
     )]

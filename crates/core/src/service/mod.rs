@@ -164,8 +164,11 @@ impl Member {
     pub fn is_healthy(&self, target: &Target) -> bool {
         let Phase::Running(since) = self.phase else { return false };
         match self.health {
+            // Without a wait the time does not matter: it may have been set
+            // back since.
             Health::Unchecked => {
-                target.now.millis_since(since) >= target.settle_ms
+                target.settle_ms == 0
+                    || target.now.millis_since(since) >= target.settle_ms
             }
             Health::Healthy => true,
             Health::Unknown => false,

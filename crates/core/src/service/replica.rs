@@ -17,7 +17,7 @@ pub fn plan(members: &[Member], target: &Target) -> Plan {
     if target.can_start {
         plan.start = need.min(room);
     }
-    scale_in(&mut plan, &kept, target);
+    scale_in(&mut plan, &kept, &leaving, target);
     let going: BTreeSet<&str> =
         plan.stop.iter().map(|stop| stop.id.as_str()).collect();
     let stay = kept.iter().filter(|one| !going.contains(one.id.as_str()));
@@ -56,7 +56,15 @@ fn count(members: &[&Member]) -> u32 {
 }
 
 /// More are kept than desired.
-fn scale_in(plan: &mut Plan, kept: &[&Member], target: &Target) {
+///
+/// A healthy task goes only while enough others are: where protected tasks
+/// that have yet to come up fill the places, it must wait for them.
+fn scale_in(
+    plan: &mut Plan,
+    kept: &[&Member],
+    leaving: &[&Member],
+    target: &Target,
+) {
     let mut surplus = count(kept).saturating_sub(target.desired);
     let skew = skew(kept, target, |_| true);
     // A task that was started to balance zones may come up first.
@@ -68,13 +76,20 @@ fn scale_in(plan: &mut Plan, kept: &[&Member], target: &Target) {
     let wanted = usize::try_from(surplus).unwrap_or(usize::MAX);
     let chosen = victims::choose(kept, wanted, target);
     plan.protected += surplus - count(&chosen);
+    let healthy =
+        kept.iter().chain(leaving).filter(|one| one.is_healthy(target));
+    let fewest = target.limits.fewest_healthy(target.desired);
+    let healthy = u32::try_from(healthy.count()).unwrap_or(u32::MAX);
+    let mut spare = healthy.saturating_sub(fewest);
     let cause = if skew >= SKEW_MIN && healthy_skew >= SKEW_MIN {
         StopCause::Rebalanced
     } else {
         StopCause::ScaleIn
     };
-    let stops = chosen.into_iter().map(|one| stop(one, cause));
-    plan.stop.extend(stops);
+    let may_go = chosen
+        .into_iter()
+        .filter(|one| !one.is_healthy(target) || take(&mut spare));
+    plan.stop.extend(may_go.map(|one| stop(one, cause)));
 }
 
 fn stop(member: &Member, cause: StopCause) -> Stop {

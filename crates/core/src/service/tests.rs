@@ -220,6 +220,26 @@ fn protected_tasks_stay() {
     assert!(!deployed.is_settled && !deployed.is_stuck);
 }
 
+/// Found by the simulator: the task that served was stopped because the one
+/// that did not yet was protected.
+#[test]
+fn scale_in_leaves_enough_healthy_tasks() {
+    let mut all = members(2, 0);
+    all[0].is_protected = true;
+    all[0].phase = Phase::Starting;
+    let early = plan(&all, &target(1, 100, 200));
+    assert!(early.stop.is_empty(), "{early:?}");
+    all[0].phase = Phase::Running(ago(1));
+    assert_eq!(stopped(&plan(&all, &target(1, 100, 200))), ["0-1"]);
+}
+
+#[test]
+fn a_clock_set_back_makes_no_task_unhealthy() {
+    let mut all = members(2, 0);
+    all[0].phase = Phase::Running(NOW.plus_millis(300_000));
+    assert!(plan(&all, &target(2, 100, 200)).is_settled);
+}
+
 #[test]
 fn a_failed_deployment_starts_and_replaces_nothing() {
     let mut all = members(3, 1);
@@ -355,6 +375,9 @@ proptest! {
                 2 if which < 3 => world.deploy(),
                 3 => if let Some(one) = world.members.get_mut(which) {
                     one.health = Health::Unhealthy;
+                },
+                2 => if let Some(one) = world.members.get_mut(which) {
+                    one.is_protected = !one.is_protected;
                 },
                 4 if which < world.members.len() => {
                     world.members.remove(which);
