@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use minato_core::capacity::is_fargate;
-use minato_core::placement::{self, Candidate};
+use minato_core::placement;
 use minato_core::service::{
     Health, Member, Pace, Phase, Post, Target, VictimOrder, rules,
 };
@@ -289,23 +289,7 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
                 && task.service.is_some()
                 && task.should_run()
         });
-        let candidate = Candidate {
-            arn: row.arn(),
-            host: 0,
-            agent_connected: host.is_connected,
-            agent_version: row
-                .version_info
-                .as_ref()
-                .and_then(|info| info.agent_version.clone()),
-            ec2_instance_id: Some(row.ec2_instance_id.clone()),
-            registered_at: row.registered_at,
-            attributes: Arc::new(place::attributes(
-                host,
-                &row.custom_attributes,
-            )),
-            running_tasks: i64::try_from(tasks.len()).unwrap_or(i64::MAX),
-            groups,
-        };
+        let candidate = place::candidate(row, host, 0, groups);
         Post {
             place: row.arn(),
             is_manned: row.status == "ACTIVE"

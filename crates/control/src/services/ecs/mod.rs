@@ -25,8 +25,8 @@ fn unserved(message: String) -> ApiError {
     error::unsupported_feature_exception(message)
 }
 
-const SERVICES: &str = "services come with the service scheduler";
-const DAEMONS: &str = "daemons come with the service scheduler";
+const TASK_SETS: &str = "task sets and the EXTERNAL controller are not built";
+const DAEMONS: &str = "managed daemons need managed instances";
 const EXPRESS: &str = "Express services need load balancers";
 
 operations! {
@@ -83,22 +83,22 @@ operations! {
         "UpdateTaskProtection", Support::Full => services::update_task_protection;
     }
     refused {
-        "ContinueServiceDeployment": SERVICES;
+        "ContinueServiceDeployment": "deployment lifecycle hooks are not built";
         "CreateCapacityProvider": "Auto Scaling group providers come with fleets";
         "CreateDaemon": DAEMONS;
         "CreateExpressGatewayService": EXPRESS;
-        "CreateTaskSet": SERVICES;
+        "CreateTaskSet": TASK_SETS;
         "DeleteCapacityProvider": "Auto Scaling group providers come with fleets";
         "DeleteDaemon": DAEMONS;
         "DeleteDaemonTaskDefinition": DAEMONS;
         "DeleteExpressGatewayService": EXPRESS;
-        "DeleteTaskSet": SERVICES;
+        "DeleteTaskSet": TASK_SETS;
         "DescribeDaemon": DAEMONS;
         "DescribeDaemonDeployments": DAEMONS;
         "DescribeDaemonRevisions": DAEMONS;
         "DescribeDaemonTaskDefinition": DAEMONS;
         "DescribeExpressGatewayService": EXPRESS;
-        "DescribeTaskSets": SERVICES;
+        "DescribeTaskSets": TASK_SETS;
         "ExecuteCommand": "the exec channel is not built yet";
         "ListDaemonDeployments": DAEMONS;
         "ListDaemonTaskDefinitions": DAEMONS;
@@ -108,7 +108,7 @@ operations! {
         "UpdateContainerAgent": "the agent is part of the binary and is updated with it";
         "UpdateDaemon": DAEMONS;
         "UpdateExpressGatewayService": EXPRESS;
-        "UpdateServicePrimaryTaskSet": SERVICES;
-        "UpdateTaskSet": SERVICES;
+        "UpdateServicePrimaryTaskSet": TASK_SETS;
+        "UpdateTaskSet": TASK_SETS;
     }
 }

@@ -1,4 +1,5 @@
 mod play;
+mod requests;
 
 use minato_core::service::Pace;
 use minato_core::status::{RolloutState, ServiceDeploymentStatus};

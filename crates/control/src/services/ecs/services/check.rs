@@ -60,8 +60,9 @@ impl Unserved<'_> {
                 "a deploymentConfiguration.strategy other than ROLLING",
             ),
             (
-                self.controller == Some(DeploymentControllerType::CodeDeploy),
-                "the CODE_DEPLOY deployment controller",
+                self.controller
+                    .is_some_and(|one| one != DeploymentControllerType::Ecs),
+                "a deployment controller other than ECS",
             ),
         ];
         match wanted.into_iter().find(|(is_wanted, _)| *is_wanted) {

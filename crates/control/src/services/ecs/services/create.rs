@@ -130,8 +130,6 @@ fn new_row(
     let mut service = asked_for(scope, input)?;
     let launch_type =
         check::choose(&mut service, cluster, launch_type, strategy.as_deref())?;
-    let is_external =
-        rules::controller(&service) == DeploymentControllerType::External;
     if service.availability_zone_rebalancing.is_none() {
         service.availability_zone_rebalancing =
             Some(rules::default_rebalancing(&ecs::Service {
@@ -159,11 +157,6 @@ fn new_row(
         inactive_at: None,
         complaints: BTreeMap::new(),
     };
-    if is_external {
-        return Err(error::unsupported_feature_exception(
-            "Minato does not serve the EXTERNAL deployment controller yet.",
-        ));
-    }
     let definition = run::definition(tx, scope, definition.as_deref())?;
     let content =
         check::content(tx, scope, &mut row.service, launch_type, &definition)?;

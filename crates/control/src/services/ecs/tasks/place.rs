@@ -223,23 +223,34 @@ fn instances(
             world.hosts.push(ledger);
             hosts.len() - 1
         });
-        world.candidates.push(Candidate {
-            arn: row.arn(),
-            host: index,
-            agent_connected: host.is_connected,
-            agent_version: row
-                .version_info
-                .as_ref()
-                .and_then(|info| info.agent_version.clone()),
-            ec2_instance_id: Some(row.ec2_instance_id.clone()),
-            registered_at: row.registered_at,
-            attributes: Arc::new(attributes(&host, &row.custom_attributes)),
-            running_tasks: groups.values().map(|count| i64::from(*count)).sum(),
-            groups,
-        });
+        world.candidates.push(candidate(&row, &host, index, groups));
         rows.push(row);
     }
     (world, hosts, rows)
+}
+
+/// A container instance as the planner sees it; `index` is its host's place
+/// among the ledgers, `groups` how many tasks it has of each group.
+pub(crate) fn candidate(
+    row: &ContainerInstance,
+    host: &Host,
+    index: usize,
+    groups: BTreeMap<String, u32>,
+) -> Candidate {
+    Candidate {
+        arn: row.arn(),
+        host: index,
+        agent_connected: host.is_connected,
+        agent_version: row
+            .version_info
+            .as_ref()
+            .and_then(|info| info.agent_version.clone()),
+        ec2_instance_id: Some(row.ec2_instance_id.clone()),
+        registered_at: row.registered_at,
+        attributes: Arc::new(attributes(host, &row.custom_attributes)),
+        running_tasks: groups.values().map(|count| i64::from(*count)).sum(),
+        groups,
+    }
 }
 
 /// A host's ledger and its tasks by group.
@@ -255,7 +266,7 @@ fn books(tx: &Tx, host: &Host) -> (Ledger, BTreeMap<String, u32>) {
 }
 
 /// A host's attributes and those that users put, by name.
-pub(crate) fn attributes(
+fn attributes(
     host: &Host,
     custom: &[minato_wire::ecs::Attribute],
 ) -> BTreeMap<String, String> {

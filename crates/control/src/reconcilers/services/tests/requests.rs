@@ -1,0 +1,53 @@
+//! What CreateService takes and what it refuses.
+
+use minato_wire::ecs::{self, CreateServiceRequest, DeploymentConfiguration};
+
+use super::play::{Play, web};
+use crate::services::ecs::services::create_service;
+
+#[tokio::test]
+async fn what_is_not_built_is_refused_and_not_ignored() {
+    let play = Play::new(1).await;
+    play.define("web", 50, false).await;
+    let (cx, scope) = (&play.bed.cx, play.bed.scope());
+    let external = ecs::DeploymentController {
+        r#type: Some(ecs::DeploymentControllerType::External),
+    };
+    let alarms = ecs::DeploymentAlarms {
+        alarm_names: Some(vec!["a".into()]),
+        enable: Some(true),
+        rollback: Some(true),
+    };
+    let alarmed =
+        DeploymentConfiguration { alarms: Some(alarms), ..Default::default() };
+    let blue_green = DeploymentConfiguration {
+        strategy: Some(ecs::DeploymentStrategy::BlueGreen),
+        ..Default::default()
+    };
+    for input in [
+        CreateServiceRequest {
+            deployment_controller: Some(external),
+            ..web(1)
+        },
+        CreateServiceRequest {
+            load_balancers: Some(vec![ecs::LoadBalancer::default()]),
+            ..web(1)
+        },
+        CreateServiceRequest {
+            deployment_configuration: Some(alarmed),
+            ..web(1)
+        },
+        CreateServiceRequest {
+            deployment_configuration: Some(blue_green),
+            ..web(1)
+        },
+    ] {
+        let refused = create_service(cx, &scope, input).await.unwrap_err();
+        assert_eq!(refused.code(), "UnsupportedFeatureException");
+    }
+    // The same request again is no mistake, another one is.
+    create_service(cx, &scope, web(1)).await.unwrap();
+    create_service(cx, &scope, web(1)).await.unwrap();
+    let other = create_service(cx, &scope, web(2)).await.unwrap_err();
+    assert_eq!(other.message(), "Creation of service was not idempotent.");
+}
