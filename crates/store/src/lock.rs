@@ -72,3 +72,28 @@ impl DirectoryLock {
         let _ = self.file.set_len(0);
     }
 }
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that this process is just
+        // starting has a copy of it until it executes its program.
+        let _ = self.file.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_the_file_does_not_keep_the_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = DirectoryLock::take(directory.path()).unwrap();
+        let copy = lock.file.try_clone().unwrap();
+        let taken = DirectoryLock::take(directory.path());
+        assert!(matches!(taken, Err(OpenStoreError::InUse { .. })));
+        drop(lock);
+        assert!(DirectoryLock::take(directory.path()).is_ok());
+        drop(copy);
+    }
+}
