@@ -33,8 +33,9 @@ impl Command {
         let mut filters = vec![];
         if let Some(file) = &plan.seccomp {
             let refuse = seccomp::refuses_clone3(plan.capabilities);
-            filters.push(seccomp::outer_filter(refuse));
             filters.push(std::fs::read(file)?);
+            // Of two filters that refuse, the later one's error counts.
+            filters.push(seccomp::outer_filter(refuse));
         }
         Ok(Command {
             args: c_strings(&plan.args)?,
