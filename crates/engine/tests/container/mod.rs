@@ -1,5 +1,6 @@
 //! Containers: life, logs, isolation, recovery.
 
+mod calls;
 mod isolation;
 mod life;
 mod recover;

@@ -1,14 +1,16 @@
 //! The seccomp filter of a container, compiled once per set of capabilities.
 //!
-//! Two programs are installed one on the other. The *main* one holds Docker's
-//! default profile: what it does not list fails with EPERM. The *outer* one
-//! answers ENOSYS for `clone3` (its flags lie in memory, where a filter cannot
-//! look, and libc then falls back to `clone`) and for calls newer than the
-//! table, so that programs which probe for them fall back too.
+//! Two programs are installed. The *main* one holds Docker's default profile:
+//! what it does not list fails with EPERM. The *outer* one answers ENOSYS for
+//! `clone3` (its flags lie in memory, where a filter cannot look, and libc then
+//! falls back to `clone`) and for calls newer than the table, so that programs
+//! which probe for them fall back too. It goes last: of two refusals the kernel
+//! takes the error of the filter that was installed later.
 //!
 //! A compiled filter is a file of 8-byte instructions that the daemon writes
 //! once and every shim only reads: compiling costs the shim nothing.
 
+mod i386;
 mod table;
 
 use std::collections::BTreeSet;
@@ -22,7 +24,7 @@ use serde_json::{Value, json};
 use super::caps;
 
 /// Raised whenever the tables or the way they are compiled change.
-const PROFILE_VERSION: u32 = 1;
+const PROFILE_VERSION: u32 = 2;
 /// The highest call number in the tables of both architectures (Linux 6.12).
 const LAST_KNOWN_CALL: u32 = 462;
 /// `clone3` has the same number everywhere.
@@ -33,8 +35,9 @@ const INSTRUCTIONS_MAX: usize = 4096;
 pub(crate) const INSTRUCTION_BYTES: usize = 8;
 /// Namespace flags of `clone`: CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}.
 const CLONE_NAMESPACES: u32 = 0x7e02_0000;
-/// The one address family refused to all: it reaches the hypervisor.
-const AF_VSOCK: u32 = 40;
+/// Address families refused to all: AF_ALG, a part of the kernel that has
+/// given root away (CVE-2026-31431), and AF_VSOCK, which reaches the hypervisor.
+const REFUSED_FAMILIES: [u32; 2] = [38, 40];
 /// Personalities Docker lets through: Linux, UNAME26 and 32-bit, the query.
 const PERSONALITIES: [u32; 5] = [0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
@@ -120,13 +123,19 @@ fn compile(arch: TargetArch, caps: u64) -> Result<Vec<u8>, SeccompError> {
     let programs = seccompiler::compile_from_json(text.as_bytes(), arch)
         .map_err(|source| SeccompError::Compile { source })?;
     let program = programs.get("main").map(Vec::as_slice).unwrap_or_default();
-    if program.is_empty() || program.len() > INSTRUCTIONS_MAX {
-        return Err(SeccompError::Length { count: program.len() });
-    }
-    Ok(program
+    let main: Vec<u8> = program
         .iter()
         .flat_map(|step| instruction(step.code, step.jt, step.jf, step.k))
-        .collect())
+        .collect();
+    let whole = match arch {
+        TargetArch::x86_64 => i386::beside(&main, caps),
+        TargetArch::aarch64 | TargetArch::riscv64 => main,
+    };
+    let count = whole.len() / INSTRUCTION_BYTES;
+    if program.is_empty() || count > INSTRUCTIONS_MAX {
+        return Err(SeccompError::Length { count });
+    }
+    Ok(whole)
 }
 
 fn rules(arch: TargetArch, capabilities: u64) -> Vec<Value> {
@@ -149,7 +158,10 @@ fn rules(arch: TargetArch, capabilities: u64) -> Vec<Value> {
             { "index": 0, "type": kind, "op": op, "val": value },
         ]})
     };
-    rules.push(argument("socket", "dword", json!("ne"), AF_VSOCK));
+    let families = REFUSED_FAMILIES.map(
+        |family| json!({ "index": 0, "type": "dword", "op": "ne", "val": family }),
+    );
+    rules.push(json!({ "syscall": "socket", "args": families }));
     for personality in PERSONALITIES {
         let op = json!("eq");
         rules.push(argument("personality", "dword", op, personality));

@@ -1,8 +1,8 @@
 //! Docker's default profile as moby documents it, as tables of names.
 //!
 //! Names that a 64-bit kernel of these architectures does not have (the
-//! `*32`, `*_time64` and `socketcall` families) are left out: 32-bit programs
-//! are not supported. `io_uring` is refused, as moby refuses it since 25.0.
+//! `*32`, `*_time64` and `socketcall` families) are left out; those of 32-bit
+//! x86 stand in `i386`. `io_uring` is refused, as moby refuses it since 25.0.
 
 /// Allowed to everyone on every architecture.
 #[rustfmt::skip]
