@@ -45,9 +45,6 @@ pub struct Service {
     /// The id of the newest service deployment.
     #[serde(default)]
     pub service_deployment: Option<String>,
-    /// The client token it was created with.
-    #[serde(default)]
-    pub client_token: Option<String>,
     /// The request it was created with, to tell a retry from a misuse.
     pub request: String,
     /// How many events it has had.
@@ -205,9 +202,6 @@ pub struct Deployment {
     pub rollout: RolloutState,
     /// Why it is there.
     pub reason: String,
-    /// Whether it brings back an earlier revision after a failure.
-    #[serde(default)]
-    pub is_rollback: bool,
     /// Rounds of tasks that did not start, since one did.
     #[serde(default)]
     pub failed_rounds: u32,

@@ -22,8 +22,6 @@ pub enum VictimOrder {
 
 /// Chooses `count` of the members that may be stopped. Protected ones are
 /// never chosen, so there may be fewer.
-///
-/// `over` says by how much a capacity provider has more than its share.
 pub(super) fn choose<'a>(
     members: &[&'a Member],
     count: usize,

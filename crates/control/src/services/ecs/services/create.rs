@@ -123,7 +123,6 @@ fn new_row(
         ));
     }
     let request = fingerprint(&input);
-    let client_token = input.client_token.clone();
     let launch_type = input.launch_type;
     let strategy = input.capacity_provider_strategy.clone();
     let definition = input.task_definition.clone();
@@ -150,7 +149,6 @@ fn new_row(
         deployments: vec![],
         completed_revision: None,
         service_deployment: None,
-        client_token,
         request,
         events: 0,
         steady_at: None,

@@ -90,7 +90,6 @@ pub(crate) fn begin(
             created_at: now,
             updated_at: now,
             rollout: RolloutState::InProgress,
-            is_rollback: false,
             failed_rounds: 0,
             retry_at: None,
         },
@@ -260,7 +259,6 @@ pub(crate) fn roll_back(
             updated_at: now,
             rollout: RolloutState::InProgress,
             reason: String::new(),
-            is_rollback: true,
             failed_rounds: 0,
             retry_at: None,
         },
@@ -275,7 +273,6 @@ pub(crate) fn roll_back(
         "ECS deployment circuit breaker: rolling back to deploymentId {}.",
         back.id
     );
-    back.is_rollback = true;
     back.failed_tasks = 0;
     back.failed_rounds = 0;
     back.retry_at = None;
