@@ -25,6 +25,9 @@ pub struct AgentConfig {
     pub reserved_ports: Vec<u16>,
     /// UDP ports of the host's that tasks cannot have.
     pub reserved_udp_ports: Vec<u16>,
+    /// The Auto Scaling group the host is of, if any: that of a capacity
+    /// provider.
+    pub auto_scaling_group: Option<String>,
     /// Further attributes, told at the first registration.
     pub attributes: BTreeMap<String, String>,
     /// How long a container may take to stop, where its definition does not
@@ -55,6 +58,7 @@ impl AgentConfig {
             memory_mib: 1024,
             reserved_ports: vec![22, 2375, 2376, 51678, 51679],
             reserved_udp_ports: vec![],
+            auto_scaling_group: None,
             attributes: BTreeMap::new(),
             stop_timeout: Duration::from_secs(30),
             cleanup_wait: Duration::from_secs(3 * 60 * 60),

@@ -3,6 +3,7 @@
 //! Keys begin with account and region, so that both are namespaces. A row
 //! keeps what was decided; what can be counted or derived is not stored.
 
+mod capacity_provider;
 mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use minato_store::{Key, Row, Tables};
 use minato_wire::{Timestamp, ecs};
 use serde::{Deserialize, Serialize};
 
+pub use capacity_provider::CapacityProvider;
 pub(crate) use service::EVENTS_MAX;
 pub use service::{
     Deployment, OfService, Service, ServiceDeployment, ServiceEvent,
@@ -23,6 +25,7 @@ pub fn tables() -> Tables {
     crate::services::tables(
         Tables::new()
             .with::<Cluster>()
+            .with::<CapacityProvider>()
             .with::<TaskFamily>()
             .with::<TaskDefinition>()
             .with::<Host>()

@@ -131,6 +131,10 @@ pub(crate) struct UpArgs {
     /// as long as AWS does, for rehearsals
     #[arg(long, value_enum, default_value_t = Pace::Fast)]
     pub(crate) pace: Pace,
+    /// Auto Scaling group that this machine counts as part of, for capacity
+    /// providers of that group
+    #[arg(long, value_name = "NAME", value_parser = group)]
+    pub(crate) auto_scaling_group: Option<String>,
     /// Range of bridge-mode containers; free one by default
     #[arg(long, value_name = "CIDR")]
     pub(crate) bridge_cidr: Option<String>,
@@ -148,6 +152,14 @@ fn account(text: &str) -> Result<String, String> {
     is_account
         .then(|| text.to_owned())
         .ok_or_else(|| "an account id has 12 digits".to_owned())
+}
+
+fn group(text: &str) -> Result<String, String> {
+    let is_name = (1..=255).contains(&text.chars().count())
+        && !text.chars().any(|letter| letter.is_control() || letter == ':');
+    is_name.then(|| text.to_owned()).ok_or_else(|| {
+        "a group's name has 1 to 255 characters, no colon".to_owned()
+    })
 }
 
 fn mirror(text: &str) -> Result<(String, String), String> {

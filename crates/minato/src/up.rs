@@ -192,6 +192,7 @@ async fn agent(
     let config = AgentConfig {
         cpu_units: size.cpu_units,
         memory_mib: size.memory_mib,
+        auto_scaling_group: args.auto_scaling_group.clone(),
         ..AgentConfig::new(CLUSTER, &args.region, home.agent())
     };
     let services = Services {

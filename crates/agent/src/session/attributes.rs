@@ -4,6 +4,7 @@
 //! requires is listed, so this list is a promise: an entry stands here when
 //! the agent really does it, and a test of the list names what does.
 
+use minato_core::capacity::group::GROUP_ATTRIBUTE;
 use minato_wire::ecs::Attribute;
 
 use crate::config::AgentConfig;
@@ -52,6 +53,9 @@ pub fn attributes(config: &AgentConfig, is_first: bool) -> Vec<Attribute> {
         ("ecs.availability-zone", &config.availability_zone),
     ] {
         list.push(attribute(name, Some(value)));
+    }
+    if let Some(group) = &config.auto_scaling_group {
+        list.push(attribute(GROUP_ATTRIBUTE, Some(group)));
     }
     if is_first {
         for (name, value) in &config.attributes {

@@ -7,7 +7,9 @@ use minato_wire::ApiError;
 use minato_wire::ecs::TaskDefinitionStatus;
 
 use crate::context::Context;
-use crate::tables::{RunTaskToken, Service, Task, TaskDefinition, namespace};
+use crate::tables::{
+    CapacityProvider, RunTaskToken, Service, Task, TaskDefinition, namespace,
+};
 
 /// How long a client token is remembered (reference, section 2).
 const TOKEN_LIFE_MS: i64 = 24 * 60 * 60 * 1000;
@@ -36,7 +38,16 @@ pub(super) async fn pass(cx: &Context) {
         .collect();
     let definitions = deleted_definitions(&rows);
     let services = services::Expired::find(&rows, now, kept_ms);
+    let providers: Vec<Key> = rows
+        .scan::<CapacityProvider>(&Key::root())
+        .filter(|row| {
+            row.deleted_at.is_some_and(|at| now.millis_since(at) > kept_ms)
+        })
+        .map(|row| row.key())
+        .take(BATCH_MAX)
+        .collect();
     if tasks.is_empty()
+        && providers.is_empty()
         && tokens.is_empty()
         && definitions.is_empty()
         && services.is_empty()
@@ -52,6 +63,9 @@ pub(super) async fn pass(cx: &Context) {
         }
         for key in definitions {
             tx.delete::<TaskDefinition>(&key);
+        }
+        for key in providers {
+            tx.delete::<CapacityProvider>(&key);
         }
         services.remove(tx);
         Ok(())

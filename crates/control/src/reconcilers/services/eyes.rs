@@ -215,10 +215,19 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
         if runs_on_fargate(&revision.revision) {
             return subnets.unwrap_or_default();
         }
+        let items = revision.revision.capacity_provider_strategy.as_deref();
+        let shares = minato_core::capacity::shares(items.unwrap_or_default());
+        let is_offered = |row: &ContainerInstance| {
+            let mut providers = shares.iter().map(|share| &share.provider);
+            shares.is_empty()
+                || providers
+                    .any(|it| row.capacity_provider.as_ref() == Some(it))
+        };
         let mut zones: BTreeSet<String> = self
             .instances()
             .iter()
             .filter(|(row, host)| row.status == "ACTIVE" && host.is_connected)
+            .filter(|(row, _)| is_offered(row))
             .filter_map(|(_, host)| {
                 host.attributes.get(placement::ZONE_ATTRIBUTE)?.clone()
             })

@@ -263,8 +263,7 @@ impl Prepared {
             *in_zone.entry(zone).or_insert(0) += 1;
         }
         let mut started = vec![];
-        let places = seats.into_iter().zip(&order.ids).enumerate();
-        for (number, (seat, ids)) in places {
+        for (seat, ids) in seats.into_iter().zip(&order.ids) {
             let mut launch = self.launch.clone();
             self.spread_subnets(&mut launch.subnets, &mut in_zone, order.zone);
             let row = launch::task(
@@ -274,7 +273,7 @@ impl Prepared {
                 &self.demand,
                 &launch,
                 Spot {
-                    capacity_provider: launch.providers.get(number).cloned(),
+                    capacity_provider: seat.provider,
                     host: &seat.host,
                     instance_arn: seat.instance_arn,
                     zone: seat.zone,

@@ -20,9 +20,9 @@ use minato_wire::ecs::{
     UpdateClusterSettingsResponse, error,
 };
 
-use super::lookup;
 use super::page::page;
 use super::tasks::missing;
+use super::{capacity_providers, lookup};
 use crate::context::{Context, Scope};
 use crate::tables::{Cluster, ContainerInstance, Service, Task, namespace};
 
@@ -86,8 +86,8 @@ fn new_row(
     let settings = input.settings.as_deref().unwrap_or_default();
     let configuration = check::configuration(input.configuration)?;
     check::namespace(input.service_connect_defaults.as_ref())?;
-    let providers =
-        check::providers(input.capacity_providers.unwrap_or_default())?;
+    let providers = input.capacity_providers.unwrap_or_default();
+    let providers = check::providers(tx, scope, &providers)?;
     let strategy = input.default_capacity_provider_strategy.unwrap_or_default();
     let strategy = capacity::strategy(&strategy, &providers)?;
     let tags =
@@ -214,6 +214,9 @@ async fn change(
         let mut row = Cluster::clone(&known);
         change(tx, &mut row)?;
         tx.put(row.clone());
+        if row.capacity_providers != known.capacity_providers {
+            assign_instances(tx, &row);
+        }
         Ok(view::changed(tx, &row))
     })
     .await
@@ -259,11 +262,12 @@ pub(crate) async fn put_cluster_capacity_providers(
     scope: &Scope,
     input: PutClusterCapacityProvidersRequest,
 ) -> Result<PutClusterCapacityProvidersResponse, ApiError> {
-    let providers =
-        check::providers(input.capacity_providers.unwrap_or_default())?;
+    let given = input.capacity_providers.unwrap_or_default();
     let strategy = input.default_capacity_provider_strategy.unwrap_or_default();
-    let strategy = capacity::strategy(&strategy, &providers)?;
+    let here = scope.clone();
     let cluster = change(cx, scope, input.cluster, move |tx, row| {
+        let providers = check::providers(tx, &here, &given)?;
+        let strategy = capacity::strategy(&strategy, &providers)?;
         let within = Cluster::key_of(&row.account, &row.region, &row.name);
         let of_tasks = tx
             .scan::<Task>(&within)
@@ -291,6 +295,24 @@ pub(crate) async fn put_cluster_capacity_providers(
     })
     .await?;
     Ok(PutClusterCapacityProvidersResponse { cluster: Some(cluster) })
+}
+
+/// Gives each container instance the provider it is of, now that the cluster
+/// has others.
+fn assign_instances(tx: &mut Tx, cluster: &Cluster) {
+    let within =
+        Cluster::key_of(&cluster.account, &cluster.region, &cluster.name);
+    let instances: Vec<_> = tx.scan::<ContainerInstance>(&within).collect();
+    for instance in instances {
+        let provider = capacity_providers::of_instance(tx, cluster, &instance);
+        if provider != instance.capacity_provider {
+            tx.put(ContainerInstance {
+                capacity_provider: provider,
+                version: instance.version + 1,
+                ..ContainerInstance::clone(&instance)
+            });
+        }
+    }
 }
 
 pub(crate) async fn delete_cluster(

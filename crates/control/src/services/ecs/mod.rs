@@ -31,9 +31,12 @@ const EXPRESS: &str = "Express services need load balancers";
 
 operations! {
     served {
+        "CreateCapacityProvider", Support::Partial("Auto Scaling group providers are kept and used for placement, but nothing scales their groups; no managed instances") => capacity_providers::create_capacity_provider;
+        "UpdateCapacityProvider", Support::Partial("as CreateCapacityProvider") => capacity_providers::update_capacity_provider;
+        "DeleteCapacityProvider", Support::Full => capacity_providers::delete_capacity_provider;
         "DeleteAttributes", Support::Full => attributes::delete_attributes;
         "DeregisterContainerInstance", Support::Full => container_instances::deregister_container_instance;
-        "DescribeCapacityProviders", Support::Partial("FARGATE and FARGATE_SPOT only") => capacity_providers::describe_capacity_providers;
+        "DescribeCapacityProviders", Support::Full => capacity_providers::describe_capacity_providers;
         "DescribeContainerInstances", Support::Partial("no CONTAINER_INSTANCE_HEALTH") => container_instances::describe_container_instances;
         "ListAttributes", Support::Full => attributes::list_attributes;
         "ListContainerInstances", Support::Full => container_instances::list_container_instances;
@@ -42,7 +45,7 @@ operations! {
         "TagResource", Support::Full => tags::tag_resource;
         "UntagResource", Support::Full => tags::untag_resource;
         "UpdateContainerInstancesState", Support::Full => container_instances::update_container_instances_state;
-        "CreateCluster", Support::Partial("no Cloud Map namespaces, no Auto Scaling group providers") => clusters::create_cluster;
+        "CreateCluster", Support::Partial("no Cloud Map namespaces") => clusters::create_cluster;
         "DeleteAccountSetting", Support::Full => account_settings::delete_account_setting;
         "DeleteCluster", Support::Full => clusters::delete_cluster;
         "DeleteTaskDefinitions", Support::Full => task_definitions::delete_task_definitions;
@@ -55,7 +58,7 @@ operations! {
         "ListTaskDefinitions", Support::Full => task_definitions::list_task_definitions;
         "PutAccountSetting", Support::Full => account_settings::put_account_setting;
         "PutAccountSettingDefault", Support::Full => account_settings::put_account_setting_default;
-        "PutClusterCapacityProviders", Support::Partial("FARGATE and FARGATE_SPOT only") => clusters::put_cluster_capacity_providers;
+        "PutClusterCapacityProviders", Support::Full => clusters::put_cluster_capacity_providers;
         "RegisterTaskDefinition", Support::Full => task_definitions::register_task_definition;
         "UpdateCluster", Support::Partial("no Cloud Map namespaces") => clusters::update_cluster;
         "UpdateClusterSettings", Support::Full => clusters::update_cluster_settings;
@@ -84,11 +87,9 @@ operations! {
     }
     refused {
         "ContinueServiceDeployment": "deployment lifecycle hooks are not built";
-        "CreateCapacityProvider": "Auto Scaling group providers come with fleets";
         "CreateDaemon": DAEMONS;
         "CreateExpressGatewayService": EXPRESS;
         "CreateTaskSet": TASK_SETS;
-        "DeleteCapacityProvider": "Auto Scaling group providers come with fleets";
         "DeleteDaemon": DAEMONS;
         "DeleteDaemonTaskDefinition": DAEMONS;
         "DeleteExpressGatewayService": EXPRESS;
@@ -104,7 +105,6 @@ operations! {
         "ListDaemonTaskDefinitions": DAEMONS;
         "ListDaemons": DAEMONS;
         "RegisterDaemonTaskDefinition": DAEMONS;
-        "UpdateCapacityProvider": "Auto Scaling group providers come with fleets";
         "UpdateContainerAgent": "the agent is part of the binary and is updated with it";
         "UpdateDaemon": DAEMONS;
         "UpdateExpressGatewayService": EXPRESS;

@@ -11,6 +11,7 @@ use minato_wire::ecs::{
     Resource, error,
 };
 
+use super::capacity_providers;
 use super::lookup;
 use super::view;
 use crate::context::{Context, Scope};
@@ -34,7 +35,11 @@ pub(crate) async fn register_container_instance(
             let cluster = cluster_for_agent(tx, &scope, &input)?;
             let known = known(tx, &scope, &cluster, &input)?;
             let totals = Totals::of(&input)?;
-            let row = merge(known, fresh, &scope, &cluster, input);
+            let mut row = merge(known, fresh, &scope, &cluster, input);
+            let key = Cluster::key_of(&scope.account, &scope.region, &cluster);
+            row.capacity_provider = tx
+                .get::<Cluster>(&key)
+                .and_then(|of| capacity_providers::of_instance(tx, &of, &row));
             let host = host(tx, &row, totals);
             tx.put(host);
             tx.put(row.clone());
@@ -108,9 +113,10 @@ fn merge(
     cluster: &str,
     input: RegisterContainerInstanceRequest,
 ) -> ContainerInstance {
-    let attributes = input.attributes.unwrap_or_default();
+    let mut attributes = input.attributes.unwrap_or_default();
     let resources = input.total_resources.unwrap_or_default();
     if let Some(known) = known {
+        attributes.extend(told_once(&known, &attributes));
         return ContainerInstance {
             attributes,
             registered_resources: resources,
@@ -139,6 +145,22 @@ fn merge(
         registered_at: scope.now,
         version: 1,
     }
+}
+
+/// Attributes of the first registration that agents do not repeat: all but
+/// their capabilities and facts (agent guide, `ECS_INSTANCE_ATTRIBUTES`).
+fn told_once(known: &ContainerInstance, told: &[Attribute]) -> Vec<Attribute> {
+    let is_repeated = |name: &str| {
+        ["ecs.", "com.amazonaws.", "minato."]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+            || told.iter().any(|it| it.name.as_deref() == Some(name))
+    };
+    let known = known.attributes.iter();
+    known
+        .filter(|it| !is_repeated(it.name.as_deref().unwrap_or_default()))
+        .cloned()
+        .collect()
 }
 
 /// What the host has in all, out of the registration's resources.

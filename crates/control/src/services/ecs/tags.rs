@@ -1,5 +1,5 @@
-//! Tags of clusters, container instances, services, task definitions and
-//! tasks.
+//! Tags of capacity providers, clusters, container instances, services, task
+//! definitions and tasks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,16 +14,17 @@ use minato_wire::ecs::{
     UntagResourceResponse, error,
 };
 
-use super::container_instances;
 use super::lookup::{self, Read, resource_id};
+use super::{capacity_providers, container_instances};
 use crate::context::{Context, Scope};
 use crate::tables::{
-    Cluster, ContainerInstance, Service, Task, TaskDefinition,
+    CapacityProvider, Cluster, ContainerInstance, Service, Task, TaskDefinition,
 };
 
 /// A row that has tags.
 enum Tagged {
     Cluster(Arc<Cluster>),
+    Provider(Arc<CapacityProvider>),
     Instance(Arc<ContainerInstance>),
     Definition(Arc<TaskDefinition>),
     Task(Arc<Task>),
@@ -34,6 +35,7 @@ impl Tagged {
     fn tags(&self) -> &[Tag] {
         match self {
             Tagged::Cluster(row) => &row.tags,
+            Tagged::Provider(row) => &row.tags,
             Tagged::Instance(row) => &row.tags,
             Tagged::Definition(row) => &row.tags,
             Tagged::Task(row) => row.task.tags.as_deref().unwrap_or_default(),
@@ -47,6 +49,10 @@ impl Tagged {
         match self {
             Tagged::Cluster(row) => {
                 tx.put(Cluster { tags, ..Cluster::clone(row) });
+            }
+            Tagged::Provider(row) => {
+                let row = CapacityProvider::clone(row);
+                tx.put(CapacityProvider { tags, ..row });
             }
             Tagged::Instance(row) => {
                 let row = ContainerInstance::clone(row);
@@ -99,6 +105,10 @@ fn find(
         "cluster" => {
             lookup::cluster(rows, scope, Some(name)).map(Tagged::Cluster)
         }
+        // Those that always exist cannot be tagged.
+        "capacity-provider" => capacity_providers::find(rows, scope, arn)
+            .map(Tagged::Provider)
+            .ok_or_else(not_found),
         "container-instance" => {
             let (cluster, id) = in_cluster()?;
             let cluster = lookup::cluster(rows, scope, Some(cluster))?;
@@ -134,7 +144,7 @@ fn find(
                 .ok_or_else(not_found)
         }
         // Kinds that exist in ECS, but not here: there can be none.
-        "task-set" | "daemon" | "capacity-provider" => Err(not_found()),
+        "task-set" | "daemon" => Err(not_found()),
         _ => Err(invalid()),
     }
 }

@@ -7,6 +7,10 @@ use minato_wire::ecs::{
     ClusterSettingName, ExecuteCommandLogging, error,
 };
 
+use super::super::capacity_providers;
+use super::super::lookup::Read;
+use crate::context::Scope;
+
 /// The values of `containerInsights`.
 pub(super) const INSIGHTS: [&str; 3] = ["enhanced", "enabled", "disabled"];
 
@@ -78,12 +82,22 @@ pub(super) fn namespace(
     }
 }
 
+/// The most capacity providers of a cluster (API reference,
+/// PutClusterCapacityProviders).
+const PROVIDERS_MAX: usize = 20;
+
 /// The names of capacity providers, all of which must exist.
-pub(super) fn providers(given: Vec<String>) -> Result<Vec<String>, ApiError> {
+pub(super) fn providers(
+    rows: &impl Read,
+    scope: &Scope,
+    given: &[String],
+) -> Result<Vec<String>, ApiError> {
     let mut names: Vec<String> = vec![];
-    for provider in given {
-        let name = capacity::provider_name(&provider);
-        if !capacity::is_fargate(name) {
+    for given in given {
+        let name = capacity::provider_name(given);
+        let is_known = capacity::is_fargate(name)
+            || capacity_providers::find(rows, scope, given).is_some();
+        if !is_known {
             return Err(error::invalid_parameter_exception(format!(
                 "The specified capacity provider was not found: {name}. \
                  Specify a valid capacity provider name and try again."
@@ -92,6 +106,12 @@ pub(super) fn providers(given: Vec<String>) -> Result<Vec<String>, ApiError> {
         if !names.iter().any(|known| known == name) {
             names.push(name.to_owned());
         }
+    }
+    if names.len() > PROVIDERS_MAX {
+        return Err(error::invalid_parameter_exception(format!(
+            "A cluster cannot have more than {PROVIDERS_MAX} capacity \
+             providers."
+        )));
     }
     Ok(names)
 }

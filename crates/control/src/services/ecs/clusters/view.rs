@@ -156,7 +156,8 @@ pub(super) fn described(
     let mut cluster = plain(row, counts);
     for field in include {
         match field {
-            // Only Auto Scaling group providers make attachments.
+            // Scaling policies of Auto Scaling groups, of which there are
+            // none.
             ClusterField::Attachments => cluster.attachments = Some(vec![]),
             ClusterField::Configurations => {
                 cluster.configuration = row.configuration.clone();

@@ -57,11 +57,17 @@ pub(crate) fn choose(
     }
 }
 
-/// All providers that exist so far, FARGATE and FARGATE_SPOT, are Fargate's.
+/// A strategy's providers are all Fargate's or all of EC2 instances.
 fn by_strategy(
     cluster: &Cluster,
     items: &[CapacityProviderStrategyItem],
 ) -> Result<Choice, ApiError> {
     let strategy = capacity::strategy(items, &cluster.capacity_providers)?;
-    Ok(Choice { launch_type: LaunchType::Fargate, strategy })
+    let mut providers = strategy.iter().map(|share| share.provider.as_str());
+    let launch_type = if providers.any(capacity::is_fargate) {
+        LaunchType::Fargate
+    } else {
+        LaunchType::Ec2
+    };
+    Ok(Choice { launch_type, strategy })
 }

@@ -20,7 +20,8 @@ use super::launch::Launch;
 use crate::context::Scope;
 use crate::services::ec2::rows::SubnetRow;
 use crate::tables::{
-    Cluster, ContainerInstance, Host, TaskDefinition, namespace,
+    CapacityProvider, Cluster, ContainerInstance, Host, TaskDefinition,
+    namespace,
 };
 
 /// What is to be placed.
@@ -43,6 +44,8 @@ pub(crate) struct Seat {
     pub(crate) host: Arc<Host>,
     pub(crate) instance_arn: Option<String>,
     pub(crate) zone: Option<String>,
+    /// The capacity provider it comes of, where a strategy decides.
+    pub(crate) provider: Option<String>,
 }
 
 /// Places found, and why there are not more.
@@ -88,24 +91,88 @@ pub(crate) fn place(tx: &Tx, wanted: &Wanted<'_>) -> Result<Placed, ApiError> {
     if let Some(zone) = wanted.zone {
         request.zones = Some([zone.to_owned()].into());
     }
-    let (mut world, hosts, instances) =
-        instances(tx, wanted.scope, wanted.cluster, |_| true);
-    if world.candidates.is_empty() {
+    if launch.providers.is_empty() {
+        return on_instances(tx, wanted, &request, None).ok_or_else(|| {
+            error::invalid_parameter_exception(
+                "No Container Instances were found in your cluster.",
+            )
+        });
+    }
+    by_provider(tx, wanted, &mut request)
+}
+
+/// Places each provider's part of the tasks on the instances of that
+/// provider: no instance is of two.
+fn by_provider(
+    tx: &Tx,
+    wanted: &Wanted<'_>,
+    request: &mut Request,
+) -> Result<Placed, ApiError> {
+    let providers = wanted.launch.providers.iter().take(wanted.count);
+    let mut parts: Vec<(&str, u32)> = vec![];
+    for provider in providers {
+        match parts.iter_mut().find(|(known, _)| known == provider) {
+            Some((_, count)) => *count += 1,
+            None => parts.push((provider, 1)),
+        }
+    }
+    let mut all = Placed { hosts: vec![], failures: vec![] };
+    let mut has_instances = false;
+    for (provider, count) in parts {
+        request.count = count;
+        match on_instances(tx, wanted, request, Some(provider)) {
+            Some(placed) => {
+                has_instances = true;
+                all.hosts.extend(placed.hosts);
+                all.failures.extend(placed.failures);
+            }
+            None => {
+                let Scope { account, region, .. } = wanted.scope;
+                let arn = CapacityProvider::arn_of(account, region, provider);
+                all.failures.push(failure(Some(arn), EMPTY_PROVIDER));
+            }
+        }
+    }
+    if !has_instances {
         return Err(error::invalid_parameter_exception(
-            "No Container Instances were found in your cluster.",
+            "No Container Instances were found in your capacity provider.",
         ));
     }
-    let plan = placement::plan(&mut world, &request);
-    let failures = plan
-        .refusals
-        .iter()
-        .map(|refusal| refusal.to_failure(&world.candidates))
-        .collect();
+    Ok(all)
+}
+
+/// Why a provider without instances takes no task (developer guide, "Amazon
+/// ECS stopped task error messages").
+const EMPTY_PROVIDER: &str = "EMPTY CAPACITY PROVIDER";
+
+/// Plans over the cluster's active instances, of one provider or all; `None`
+/// where there are none.
+fn on_instances(
+    tx: &Tx,
+    wanted: &Wanted<'_>,
+    request: &Request,
+    provider: Option<&str>,
+) -> Option<Placed> {
+    let is_wanted = |row: &ContainerInstance| {
+        provider.is_none() || row.capacity_provider.as_deref() == provider
+    };
+    let (mut world, hosts, instances) =
+        instances(tx, wanted.scope, wanted.cluster, is_wanted);
+    if world.candidates.is_empty() {
+        return None;
+    }
+    let plan = placement::plan(&mut world, request);
+    let refusals = plan.refusals.iter();
+    let failures =
+        refusals.map(|refusal| refusal.to_failure(&world.candidates));
     let seats = plan.placed.iter().map(|index| {
         let candidate = &world.candidates[*index];
-        seat(&hosts[candidate.host], &instances[*index])
+        Seat {
+            provider: provider.map(str::to_owned),
+            ..seat(&hosts[candidate.host], &instances[*index])
+        }
     });
-    Ok(Placed { hosts: seats.collect(), failures })
+    Some(Placed { hosts: seats.collect(), failures: failures.collect() })
 }
 
 /// Whether one named instance can take a task: StartTask places nothing, but
@@ -140,6 +207,7 @@ fn seat(host: &Arc<Host>, instance: &ContainerInstance) -> Seat {
         instance_arn: Some(instance.arn()),
         zone: zone_of(host),
         host: Arc::clone(host),
+        provider: None,
     }
 }
 
@@ -182,10 +250,11 @@ fn on_fargate(tx: &Tx, wanted: &Wanted<'_>, request: &Request) -> Placed {
     let plan = placement::plan(&mut world, request);
     let is_short = plan.placed.len() < wanted.count;
     // The zone is that of the subnet, known once there is an interface.
-    let seats = plan.placed.iter().map(|index| Seat {
+    let seats = plan.placed.iter().enumerate().map(|(number, index)| Seat {
         host: Arc::clone(&hosts[*index]),
         instance_arn: None,
         zone: None,
+        provider: wanted.launch.providers.get(number).cloned(),
     });
     Placed {
         hosts: seats.collect(),

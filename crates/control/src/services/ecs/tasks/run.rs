@@ -67,9 +67,9 @@ pub(crate) async fn run_task(
         };
         let Placed { hosts, failures } = place::place(tx, &wanted)?;
         let mut tasks = vec![];
-        for (number, (host, ids)) in hosts.into_iter().zip(ids).enumerate() {
+        for (host, ids) in hosts.into_iter().zip(ids) {
             let spot = Spot {
-                capacity_provider: launch.providers.get(number).cloned(),
+                capacity_provider: host.provider,
                 instance_arn: host.instance_arn,
                 zone: host.zone,
                 host: &host.host,
@@ -137,7 +137,7 @@ pub(crate) async fn start_task(
                         Err(failure) => failures.push(failure),
                         Ok(host) => {
                             let spot = Spot {
-                                capacity_provider: None,
+                                capacity_provider: host.provider,
                                 instance_arn: host.instance_arn,
                                 zone: host.zone,
                                 host: &host.host,
