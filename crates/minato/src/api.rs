@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use minato_client::{
     ApiClient, CallError, Credentials, Endpoint, HttpTransport,
 };
-use minato_wire::{ecs, logs};
+use minato_wire::{ecs, logs, minato};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -56,6 +56,20 @@ impl Api {
         O: DeserializeOwned,
     {
         let called = self.client.call(&ecs::SERVICE, operation, input).await;
+        called.map_err(plain)
+    }
+
+    /// Calls Minato's own API.
+    pub(crate) async fn minato<I, O>(
+        &self,
+        operation: &str,
+        input: &I,
+    ) -> Result<O>
+    where
+        I: Serialize + Sync,
+        O: DeserializeOwned,
+    {
+        let called = self.client.call(&minato::SERVICE, operation, input).await;
         called.map_err(plain)
     }
 

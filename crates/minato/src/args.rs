@@ -8,7 +8,9 @@ use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::home::Home;
-use crate::{doctor, down, env, explain, image, logs, ps, run, stop, up};
+use crate::{
+    chaos, doctor, down, env, explain, image, logs, ps, run, stop, up,
+};
 
 /// Wrong usage, as clap has it too.
 const USAGE: u8 = 2;
@@ -84,6 +86,16 @@ Examples:
         after_help = "Example:\n  minato explain 4d5e       # a task\n  minato explain web        # a service"
     )]
     Explain(ExplainArgs),
+    /// Do to tasks what AWS does to them on a bad day
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  minato chaos spot web             # all Spot tasks of a service
+  minato chaos spot web --count 1   # the oldest of them
+  minato chaos spot 4d5e            # one task"
+    )]
+    Chaos(ChaosCommand),
     /// List, pull, load and remove images
     #[command(
         subcommand,
@@ -266,6 +278,22 @@ pub(crate) struct ExplainArgs {
     pub(crate) what: String,
 }
 
+/// `chaos` and what it can do.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ChaosCommand {
+    /// Take the Spot capacity from under tasks: SIGTERM now, SIGKILL when
+    /// their stopTimeout, at most two minutes, is over
+    Spot {
+        /// Service by name, or task by its id or the beginning of it; ARNs
+        /// too
+        #[arg(value_name = "SERVICE|TASK")]
+        what: String,
+        /// At most so many tasks of a service, the oldest first
+        #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
+        count: Option<i32>,
+    },
+}
+
 /// `image` and what it can do.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum ImageCommand {
@@ -330,6 +358,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Logs(args) => logs::run(&home, &args),
         Command::Stop(args) => stop::run(&home, &args),
         Command::Explain(args) => explain::run(&home, &args),
+        Command::Chaos(command) => chaos::run(&home, &command),
         Command::Image(command) => image::run(&home, &command),
         Command::Doctor(args) => doctor::run(&home, args),
         Command::Completions { shell } => {
@@ -358,6 +387,7 @@ mod tests {
             "minato run t.json --env =x",
             "minato run t.json --count 11",
             "minato stop",
+            "minato chaos spot web --count 0",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

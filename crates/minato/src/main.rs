@@ -6,6 +6,7 @@
 
 mod api;
 mod args;
+mod chaos;
 mod doctor;
 mod down;
 mod env;

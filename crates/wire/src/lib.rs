@@ -13,6 +13,7 @@ pub mod error;
 pub mod frame;
 pub mod iam;
 pub mod logs;
+pub mod minato;
 pub mod model;
 pub mod protocol;
 pub mod sigv4;
@@ -38,6 +39,7 @@ mod tests {
             &sts::SERVICE,
             &ec2::SERVICE,
             &iam::SERVICE,
+            &minato::SERVICE,
         ] {
             for operation in service.operations {
                 let found = service.operation(operation.name);

@@ -8,6 +8,7 @@ pub(crate) mod ec2;
 pub(crate) mod ecs;
 pub(crate) mod iam;
 pub(crate) mod logs;
+pub(crate) mod minato;
 pub(crate) mod sts;
 
 use minato_store::Tables;
@@ -71,6 +72,7 @@ pub(crate) async fn dispatch(
         "ec2" => ec2::dispatch(cx, &scope, name, call.input).await,
         "iam" => iam::dispatch(cx, &scope, name, call.input).await,
         "logs" => logs::dispatch(cx, &scope, name, call.input).await,
+        "minato" => minato::dispatch(cx, &scope, name, call.input).await,
         "sts" => sts::dispatch(cx, &scope, name, call.input).await,
         other => Err(ApiError::new(
             "UnknownOperationException",
@@ -106,6 +108,11 @@ pub(crate) fn coverage() -> Vec<ServiceCoverage> {
         ServiceCoverage {
             service: &minato_wire::sts::SERVICE,
             verdicts: sts::COVERAGE,
+            others: None,
+        },
+        ServiceCoverage {
+            service: &minato_wire::minato::SERVICE,
+            verdicts: minato::COVERAGE,
             others: None,
         },
     ]

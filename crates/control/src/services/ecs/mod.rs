@@ -2,7 +2,7 @@
 
 mod account_settings;
 mod attributes;
-mod capacity_providers;
+pub(crate) mod capacity_providers;
 pub(crate) mod clusters;
 mod container_instances;
 pub(crate) mod lookup;

@@ -1,5 +1,6 @@
 mod play;
 mod requests;
+mod spot;
 
 use minato_core::service::Pace;
 use minato_core::status::{RolloutState, ServiceDeploymentStatus};

@@ -28,7 +28,7 @@ use crate::context::Scope;
 use crate::tables::Task;
 
 /// The task that an id or ARN means in a cluster.
-pub(super) fn find(
+pub(crate) fn find(
     rows: &impl Read,
     scope: &Scope,
     cluster: &str,

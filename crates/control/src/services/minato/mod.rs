@@ -1,0 +1,20 @@
+//! Minato's own API.
+
+pub(crate) mod spot;
+
+use minato_wire::ApiError;
+
+use super::operations;
+use crate::coverage::Support;
+
+/// The error of an operation that Minato does not serve.
+fn unserved(message: String) -> ApiError {
+    ApiError::new("UnsupportedOperationException", 400, message)
+}
+
+operations! {
+    served {
+        "InterruptSpotTasks", Support::Full => spot::interrupt_spot_tasks;
+    }
+    refused {}
+}
