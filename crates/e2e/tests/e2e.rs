@@ -20,3 +20,5 @@ mod ports;
 mod restart;
 #[path = "e2e/services.rs"]
 mod services;
+#[path = "e2e/spot.rs"]
+mod spot;

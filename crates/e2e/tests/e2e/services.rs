@@ -8,10 +8,11 @@ use minato_e2e::{IMAGE, Site, wait_for};
 use serde_json::{Value, json};
 
 /// Longest wait for a service to come to rest.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs until it is asked to end.
-const SERVE: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+pub(crate) const SERVE: &str =
+    "trap 'exit 0' TERM; while :; do sleep 0.1; done";
 
 fn define(site: &mut Site, family: &str, command: &[&str]) -> Value {
     let definition = json!({
@@ -25,13 +26,13 @@ fn define(site: &mut Site, family: &str, command: &[&str]) -> Value {
         .take()
 }
 
-fn describe(site: &mut Site, name: &str) -> Value {
+pub(crate) fn describe(site: &mut Site, name: &str) -> Value {
     let input = json!({ "services": [name] });
     site.call("ecs", "describe_services", input).unwrap()["services"][0].take()
 }
 
 /// Waits until one deployment is left, complete, with all its tasks.
-fn wait_stable(site: &mut Site, name: &str) -> Value {
+pub(crate) fn wait_stable(site: &mut Site, name: &str) -> Value {
     let mut last = Value::Null;
     let found = wait_for(PATIENCE, || {
         last = describe(site, name);
@@ -46,7 +47,7 @@ fn wait_stable(site: &mut Site, name: &str) -> Value {
 }
 
 /// The tasks of a service that should run, as DescribeTasks shows them.
-fn tasks(site: &mut Site, name: &str) -> Vec<Value> {
+pub(crate) fn tasks(site: &mut Site, name: &str) -> Vec<Value> {
     let input = json!({ "serviceName": name });
     let listed = site.call("ecs", "list_tasks", input).unwrap();
     let arns = listed["taskArns"].clone();
