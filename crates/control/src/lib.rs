@@ -22,6 +22,6 @@ pub use call::{Backend, Call, Caller, Credential, Request, Verified};
 pub use config::Config;
 pub use context::{ControlPlane, OpenControlError};
 pub use services::ec2::defaults::{
-    DefaultSubnet, PlaceVpcError, default_subnets,
+    DefaultSubnet, PlaceVpcError, check_vpc_cidr, default_subnets,
 };
 pub use sessions::{AgentHello, AgentLink, OpenSessionError, SessionKind};

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,7 +8,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use minato_control::PlaceVpcError;
+use minato_engine::network::Ipv4Cidr;
+
 use crate::home::Home;
+use crate::out::{BROKEN_PIPE, is_reader_gone};
 use crate::{
     chaos, doctor, down, env, explain, image, logs, ps, run, stop, up,
 };
@@ -106,6 +111,10 @@ Examples:
     )]
     Image(ImageCommand),
     /// Find what this machine lacks, and say how to mend it
+    #[command(after_help = "\
+Examples:
+  minato doctor
+  minato doctor --coverage | less   every operation, and how far it works")]
     Doctor(DoctorArgs),
     /// Print a completion script for a shell
     #[command(after_help = "\
@@ -137,7 +146,7 @@ pub(crate) struct UpArgs {
     pub(crate) detach: bool,
     /// Range of the default VPC, whose subnets awsvpc tasks have their
     /// addresses of; kept for later starts [default: 172.31.0.0/16]
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = vpc_cidr)]
     pub(crate) vpc_cidr: Option<String>,
     /// How patient the service scheduler is: `fast` acts at once, `aws` waits
     /// as long as AWS does, for rehearsals
@@ -149,7 +158,7 @@ pub(crate) struct UpArgs {
     pub(crate) auto_scaling_group: Option<String>,
     /// Range of bridge-mode containers; free one by default
     #[arg(long, value_name = "CIDR")]
-    pub(crate) bridge_cidr: Option<String>,
+    pub(crate) bridge_cidr: Option<Ipv4Cidr>,
     /// Mirror of a registry, asked before it: docker.io=http://127.0.0.1:5000
     #[arg(long, value_name = "REGISTRY=URL", value_parser = mirror)]
     pub(crate) mirror: Vec<(String, String)>,
@@ -164,6 +173,11 @@ fn account(text: &str) -> Result<String, String> {
     is_account
         .then(|| text.to_owned())
         .ok_or_else(|| "an account id has 12 digits".to_owned())
+}
+
+fn vpc_cidr(text: &str) -> Result<String, PlaceVpcError> {
+    minato_control::check_vpc_cidr(text)?;
+    Ok(text.to_owned())
 }
 
 fn group(text: &str) -> Result<String, String> {
@@ -340,6 +354,7 @@ pub(crate) fn run() -> ExitCode {
     };
     match dispatch(cli) {
         Ok(code) => code,
+        Err(error) if is_reader_gone(&error) => ExitCode::from(BROKEN_PIPE),
         Err(error) => {
             eprintln!("minato: {error:#}");
             ExitCode::FAILURE
@@ -363,8 +378,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Doctor(args) => doctor::run(&home, args),
         Command::Completions { shell } => {
             let mut command = Cli::command();
-            let mut out = std::io::stdout();
-            clap_complete::generate(shell, &mut command, "minato", &mut out);
+            let mut script = vec![];
+            clap_complete::generate(shell, &mut command, "minato", &mut script);
+            std::io::stdout().write_all(&script)?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -384,6 +400,10 @@ mod tests {
         for line in [
             "minato up --account-id 12",
             "minato up --mirror docker.io",
+            "minato up --vpc-cidr 1.2.3.4",
+            "minato up --vpc-cidr 10.0.0.0/8",
+            "minato up --bridge-cidr 10.0.0.1",
+            "minato up --auto-scaling-group a:b",
             "minato run t.json --env =x",
             "minato run t.json --count 11",
             "minato stop",

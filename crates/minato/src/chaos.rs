@@ -10,6 +10,7 @@ use minato_wire::minato::{
 use crate::api::{Api, block_on};
 use crate::args::ChaosCommand;
 use crate::home::Home;
+use crate::out::say;
 
 pub(crate) fn run(home: &Home, command: &ChaosCommand) -> Result<ExitCode> {
     let api = Api::of(home)?;
@@ -20,7 +21,7 @@ pub(crate) fn run(home: &Home, command: &ChaosCommand) -> Result<ExitCode> {
             api.minato("InterruptSpotTasks", &input).await?;
         for arn in answer.task_arns.unwrap_or_default() {
             let id = arn.rsplit('/').next().unwrap_or_default();
-            println!("{id} interrupted");
+            say!("{id} interrupted")?;
         }
         Ok(ExitCode::SUCCESS)
     })

@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use crate::args::DoctorArgs;
 use crate::home::Home;
+use crate::out::say;
 
 /// What one look found.
 enum Finding {
@@ -41,7 +42,7 @@ const CHECKS: &[Check] = &[
 
 pub(crate) fn run(home: &Home, args: DoctorArgs) -> Result<ExitCode> {
     if args.coverage {
-        print!("{}", minato_control::coverage::markdown());
+        say!("{}", minato_control::coverage::markdown().trim_end())?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut is_broken = false;
@@ -54,9 +55,9 @@ pub(crate) fn run(home: &Home, args: DoctorArgs) -> Result<ExitCode> {
                 ("FAIL", text, Some(cure))
             }
         };
-        println!("{mark}  {}: {text}", check.name);
+        say!("{mark}  {}: {text}", check.name)?;
         if let Some(cure) = cure {
-            println!("      mend it: {cure}");
+            say!("      mend it: {cure}")?;
         }
     }
     Ok(if is_broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })

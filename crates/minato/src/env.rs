@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::home::Home;
+use crate::out::say;
 
 pub(crate) fn run(home: &Home) -> Result<ExitCode> {
     let running = home.running()?;
@@ -17,9 +18,9 @@ pub(crate) fn run(home: &Home) -> Result<ExitCode> {
         ("AWS_REGION", running.region),
     ];
     for (name, value) in variables {
-        println!("export {name}={value}");
+        say!("export {name}={value}")?;
     }
     // A token left from other credentials would make every call fail.
-    println!("unset AWS_SESSION_TOKEN AWS_PROFILE");
+    say!("unset AWS_SESSION_TOKEN AWS_PROFILE")?;
     Ok(ExitCode::SUCCESS)
 }

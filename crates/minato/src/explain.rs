@@ -11,6 +11,7 @@ use minato_wire::ecs::{self, TaskStopCode};
 use crate::api::{Api, block_on, id_of};
 use crate::args::ExplainArgs;
 use crate::home::Home;
+use crate::out::say;
 
 pub(crate) fn run(home: &Home, args: &ExplainArgs) -> Result<ExitCode> {
     let api = Api::of(home)?;
@@ -24,7 +25,7 @@ pub(crate) fn run(home: &Home, args: &ExplainArgs) -> Result<ExitCode> {
             services.iter().map(|service| service::paragraph(service, &tasks));
         Ok(paragraphs.collect::<Vec<_>>().join("\n\n"))
     })?;
-    println!("{text}");
+    say!("{text}")?;
     Ok(ExitCode::SUCCESS)
 }
 

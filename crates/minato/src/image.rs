@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::api::block_on;
 use crate::args::ImageCommand;
 use crate::home::Home;
+use crate::out::say;
 
 pub(crate) fn run(home: &Home, command: &ImageCommand) -> Result<ExitCode> {
     home.create()?;
@@ -33,16 +34,13 @@ pub(crate) fn run(home: &Home, command: &ImageCommand) -> Result<ExitCode> {
                 })
                 .await
                 .with_context(|| format!("could not pull {reference}"))?;
-                println!("pulled {reference} {}", pulled.digest);
+                say!("pulled {reference} {}", pulled.digest)?;
             }
             ImageCommand::Load { file, name } => {
                 let name = name.as_deref().map(parse).transpose()?;
-                let loaded =
-                    images.load(file, name.as_ref(), None).await.with_context(
-                        || format!("could not load {}", file.display()),
-                    )?;
+                let loaded = images.load(file, name.as_ref(), None).await?;
                 for reference in loaded {
-                    println!("loaded {reference}");
+                    say!("loaded {reference}")?;
                 }
             }
             ImageCommand::Rm { reference } => {
@@ -51,10 +49,10 @@ pub(crate) fn run(home: &Home, command: &ImageCommand) -> Result<ExitCode> {
                 if !removed.was_known {
                     bail!("there is no image {reference}");
                 }
-                println!(
+                say!(
                     "removed {reference}, {} freed",
                     HumanBytes(removed.bytes)
-                );
+                )?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -68,15 +66,15 @@ fn parse(reference: &str) -> Result<ImageReference> {
 }
 
 fn list(images: &ImageStore) -> Result<()> {
-    println!("{:<50}  {:<19}  SIZE", "IMAGE", "DIGEST");
+    say!("{:<50}  {:<19}  SIZE", "IMAGE", "DIGEST")?;
     for image in images.list()? {
         let digest = image.digest.to_string();
-        println!(
+        say!(
             "{:<50}  {:<19}  {}",
             image.reference.to_string(),
             digest.chars().take(19).collect::<String>(),
             HumanBytes(image.size_bytes)
-        );
+        )?;
     }
     Ok(())
 }

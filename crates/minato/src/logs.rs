@@ -110,6 +110,16 @@ impl Follower {
         }
     }
 
+    /// Puts the task before the name of each container, where the output of
+    /// several tasks is mixed.
+    pub(crate) fn name_task(&mut self, task: &ecs::Task) {
+        let id: String = id_of(task).chars().take(6).collect();
+        for source in &mut self.sources {
+            source.name = format!("{id}/{}", source.name);
+            self.width = self.width.max(source.name.len());
+        }
+    }
+
     /// Keeps one container only.
     fn only(&mut self, container: &str) -> Result<()> {
         self.sources.retain(|source| source.name == container);

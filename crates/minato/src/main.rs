@@ -15,6 +15,7 @@ mod home;
 mod image;
 mod logs;
 mod machine;
+mod out;
 mod ps;
 mod run;
 mod stop;

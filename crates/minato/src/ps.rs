@@ -8,12 +8,13 @@ use minato_wire::ecs;
 use crate::api::{Api, address_of, block_on, id_of};
 use crate::args::PsArgs;
 use crate::home::Home;
+use crate::out::say;
 
 pub(crate) fn run(home: &Home, args: &PsArgs) -> Result<ExitCode> {
     let api = Api::of(home)?;
     let tasks = block_on(api.tasks(args.all))?;
     let rows: Vec<[String; 6]> = tasks.iter().map(row).collect();
-    print!("{}", table(&rows));
+    say!("{}", table(&rows).trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -14,12 +14,14 @@ use crate::args::{LaunchType, RunArgs};
 use crate::explain;
 use crate::home::Home;
 use crate::logs::Follower;
-use crate::stop;
+use crate::out::say;
 
 /// How often states and logs are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
 /// Looks after the end of all tasks: last lines may still be on their way.
 const LAST_LOOKS: u32 = 5;
+/// What a program that dies of SIGINT ends with in a shell.
+const INTERRUPTED: u8 = 130;
 /// Largest definition that is read: ECS takes 64 KiB.
 const FILE_MAX: u64 = 1 << 20;
 
@@ -30,7 +32,7 @@ pub(crate) fn run(home: &Home, args: &RunArgs) -> Result<ExitCode> {
         let definition = register(&api, request).await?;
         let tasks = start(&api, args, &definition).await?;
         for task in &tasks {
-            println!("task {} started", id_of(task));
+            say!("task {} started", id_of(task))?;
         }
         if args.detach {
             return Ok(ExitCode::SUCCESS);
@@ -194,12 +196,16 @@ async fn watch(
             let id = id_of(task).to_owned();
             let line = state_line(task);
             if shown.insert(id.clone(), line.clone()).as_ref() != Some(&line) {
-                println!("{line}");
+                say!("{line}")?;
             }
             // Runtime ids come with the first containers.
             let is_up = task.started_at.is_some() || task.stopped_at.is_some();
             if is_up && !followers.contains_key(&id) {
-                followers.insert(id, Follower::of(home, task, definition));
+                let mut follower = Follower::of(home, task, definition);
+                if tasks.len() > 1 {
+                    follower.name_task(task);
+                }
+                followers.insert(id, follower);
             }
         }
         for follower in followers.values_mut() {
@@ -214,15 +220,20 @@ async fn watch(
             }
         }
         tokio::select! {
-            _ = interrupt.recv(), if !is_stopping => is_stopping = true,
-            _ = terminate.recv(), if !is_stopping => is_stopping = true,
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
             () = tokio::time::sleep(LOOK_EVERY) => continue,
         }
-        println!("stopping");
+        if is_stopping {
+            // Asked twice: whoever asks does not want to wait.
+            say!("not waiting; `minato ps` shows what still stops")?;
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        is_stopping = true;
+        say!("stopping")?;
         for task in &tasks {
             api.stop(task, Some("Stopped by minato run".to_owned())).await?;
         }
-        let _ = stop::wait_stopped(api, &tasks).await;
     }
 }
 

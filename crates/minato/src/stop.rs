@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::api::{Api, block_on, id_of};
 use crate::args::StopArgs;
 use crate::home::Home;
+use crate::out::say;
 
 /// Longest wait for tasks to end: the longest stopTimeout of Fargate is two
 /// minutes, and containers that depend on each other stop one by one.
@@ -29,7 +30,7 @@ pub(crate) fn run(home: &Home, args: &StopArgs) -> Result<ExitCode> {
         }
         wait_stopped(&api, &tasks).await?;
         for task in &tasks {
-            println!("{} stopped", id_of(task));
+            say!("{} stopped", id_of(task))?;
         }
         Ok(ExitCode::SUCCESS)
     })

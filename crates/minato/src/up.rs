@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use crate::args::{self, UpArgs};
 use crate::home::{Home, KeyPair, Keys, Registry, Running};
 use crate::machine::{HostSize, RandomIds, SystemClock};
+use crate::out::say;
 
 pub(crate) use engine::take_down;
 
@@ -38,6 +39,13 @@ const REST: SignalKind = SignalKind::user_defined1();
 pub(crate) fn run(home: &Home, args: &UpArgs) -> Result<ExitCode> {
     if !nix::unistd::geteuid().is_root() {
         bail!("Minato must be root to run containers; run it with sudo");
+    }
+    if let Ok(running) = home.running() {
+        bail!(
+            "Minato is already running at {} with the data directory {}",
+            running.endpoint(),
+            home.dir().display()
+        );
     }
     home.create()?;
     home.create_run_dir()?;
@@ -87,11 +95,11 @@ async fn serve(home: &Home, args: &UpArgs) -> Result<()> {
     let engine = engine::open(home, args, &registry, subnets).await?;
     let agent = agent(home, args, &keys, &control, gateway, engine).await?;
     home.set_running(&running)?;
-    println!(
+    say!(
         "Minato is ready at {}: eval \"$(minato env --data-dir {})\"",
         running.endpoint(),
         home.dir().display()
-    );
+    )?;
     std::io::stdout().flush().context("could not say that it is ready")?;
 
     loop {

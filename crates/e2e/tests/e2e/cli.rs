@@ -1,8 +1,13 @@
 //! What `minato` offers beside the API.
 
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
 use std::time::Duration;
 
-use minato_e2e::{IMAGE, Site, wait_for};
+use minato_e2e::{IMAGE, Site, minato_program, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 /// Writes a definition whose container says what `LEVEL` is, and waits.
@@ -81,5 +86,76 @@ fn tasks_run_on_through_an_orderly_restart() {
     };
     assert_eq!(runtime_id(&after), runtime_id(&before));
     assert_eq!(after["startedAt"], before["startedAt"]);
+    site.finish().unwrap();
+}
+
+#[test]
+fn a_reader_that_goes_is_no_failure() {
+    let site = Site::start().unwrap();
+    let program = minato_program().unwrap();
+    for words in ["ps", "completions bash", "doctor --coverage"] {
+        let script = format!(
+            "'{}' {words} | true; echo ${{PIPESTATUS[0]}}",
+            program.display(),
+        );
+        let done = site.command("bash").args(["-c", &script]).output().unwrap();
+        let told = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(!told.contains("panicked"), "{words}: {told}");
+        let code = String::from_utf8_lossy(&done.stdout).into_owned();
+        // Ended by then, or told that nobody reads.
+        assert!(["0", "141"].contains(&code.trim()), "{words}: {code} {told}");
+    }
+    let again = site.minato(&["up"]).unwrap_err().to_string();
+    assert!(again.contains("already running"), "{again}");
+    site.finish().unwrap();
+}
+
+#[test]
+fn copies_are_told_apart_and_heard_to_the_end() {
+    let site = Site::start().unwrap();
+    let definition = json!({
+        "family": "said",
+        "containerDefinitions": [{
+            "name": "app", "image": IMAGE, "memory": 16,
+            "command": ["/bin/sh", "-c",
+                "trap 'echo goodbye; exit 0' TERM; echo hello; \
+                 while :; do sleep 0.1; done"]
+        }]
+    });
+    let file = site.dir().join("two.json");
+    std::fs::write(&file, definition.to_string()).unwrap();
+    let mut run = site
+        .command(&minato_program().unwrap().to_string_lossy())
+        .arg("run")
+        .arg(&file)
+        .args(["--count", "2"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(run.stdout.take().unwrap()).lines();
+    let mut seen = vec![];
+    let mut await_words = |word: &str, seen: &mut Vec<String>| {
+        let count = |seen: &[String]| {
+            seen.iter().filter(|line| line.ends_with(word)).count()
+        };
+        while count(seen) < 2 {
+            let line = lines.next().unwrap_or_else(|| panic!("{seen:?}"));
+            seen.push(line.unwrap());
+        }
+    };
+    await_words("| hello", &mut seen);
+    let pid = Pid::from_raw(i32::try_from(run.id()).unwrap());
+    kill(pid, Signal::SIGINT).unwrap();
+    await_words("| goodbye", &mut seen);
+    for line in lines {
+        seen.push(line.unwrap());
+    }
+    assert!(run.wait().unwrap().success(), "{seen:?}");
+    let labels: BTreeSet<&str> = seen
+        .iter()
+        .filter_map(|line| line.split_once("/app | "))
+        .map(|(task, _)| task)
+        .collect();
+    assert_eq!(labels.len(), 2, "{seen:?}");
     site.finish().unwrap();
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::home::Home;
+use crate::out::say;
 
 /// Longest wait until the background process is ready.
 const READY_MAX: Duration = Duration::from_secs(60);
@@ -38,11 +39,11 @@ pub(super) fn start(home: &Home) -> Result<ExitCode> {
     let looks = READY_MAX.as_millis() / LOOK_EVERY.as_millis();
     for _ in 0..looks {
         if let Ok(running) = home.running() {
-            println!(
+            say!(
                 "Minato is ready at {}: eval \"$(minato env --data-dir {})\"",
                 running.endpoint(),
                 home.dir().display()
-            );
+            )?;
             return Ok(ExitCode::SUCCESS);
         }
         if let Some(status) = child.try_wait().context("lost the process")? {

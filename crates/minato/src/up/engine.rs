@@ -64,15 +64,11 @@ fn network_config(
             })
         })
         .collect::<Result<Vec<Subnet>>>()?;
-    let bridge_cidr = args.bridge_cidr.as_ref();
     Ok(NetworkConfig {
         name: home.name().to_owned(),
         run_dir: home.run_dir().join("network"),
         subnets,
-        bridge_cidr: bridge_cidr
-            .map(|cidr| cidr.parse())
-            .transpose()
-            .context("--bridge-cidr")?,
+        bridge_cidr: args.bridge_cidr,
         dynamic_ports: None,
     })
 }

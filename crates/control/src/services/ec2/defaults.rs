@@ -82,6 +82,14 @@ pub enum PlaceVpcError {
     },
 }
 
+/// Checks a range for the default VPC before anything is started for it.
+///
+/// # Errors
+/// [`PlaceVpcError::NotACidr`].
+pub fn check_vpc_cidr(given: &str) -> Result<(), PlaceVpcError> {
+    vpc_cidr(given).map(|_| ())
+}
+
 /// Reads a VPC's block: its three subnets must not be smaller than EC2 allows.
 fn vpc_cidr(given: &str) -> Result<Cidr, PlaceVpcError> {
     let wrong = || PlaceVpcError::NotACidr { given: given.to_owned() };
