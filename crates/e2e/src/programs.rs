@@ -27,15 +27,16 @@ pub fn minato_program() -> Result<PathBuf> {
 
 /// An archive of a small image: busybox alone. Made once.
 pub fn image_archive() -> &'static Path {
-    static ARCHIVE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let made = ARCHIVE.get_or_init(|| match make_archive() {
-        Ok(made) => made,
+    static ARCHIVE: OnceLock<PathBuf> = OnceLock::new();
+    ARCHIVE.get_or_init(|| match make_archive() {
+        Ok(archive) => archive,
         Err(error) => panic!("no image for the tests: {error:#}"),
-    });
-    &made.1
+    })
 }
 
-fn make_archive() -> Result<(tempfile::TempDir, PathBuf)> {
+/// Makes the archive beside the programs: nobody drops what is static, so a
+/// temporary directory would stay behind.
+fn make_archive() -> Result<PathBuf> {
     let mkimage = built(
         "examples/mkimage",
         &["-p", "minato-engine", "--example", "mkimage"],
@@ -52,26 +53,33 @@ fn make_archive() -> Result<(tempfile::TempDir, PathBuf)> {
     }
     std::fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n")?;
     std::fs::write(root.join("etc/group"), "root:x:0:\n")?;
-    let archive = dir.path().join("image.tar");
+    let made = dir.path().join("image.tar");
     let status = Command::new(mkimage)
         .args(["--name", IMAGE, "--cmd", "/bin/sh"])
         .arg("--root")
         .arg(&root)
         .arg("-o")
-        .arg(&archive)
+        .arg(&made)
         .status()?;
     ensure!(status.success(), "mkimage failed: {status}");
-    Ok((dir, archive))
+    let archive = target()?.join("e2e-image.tar");
+    // Whole at every moment: other tests may be reading the one of before.
+    let fresh = archive.with_extension(std::process::id().to_string());
+    std::fs::copy(&made, &fresh)?;
+    std::fs::rename(&fresh, &archive)?;
+    Ok(archive)
+}
+
+/// The directory of the programs that were built beside this test.
+fn target() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let target = test.parent().and_then(Path::parent);
+    Ok(target.context("this test is in no target directory")?.to_owned())
 }
 
 /// A program in the target directory of this test.
 fn built(name: &str, package: &[&str]) -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let target = test
-        .parent()
-        .and_then(Path::parent)
-        .context("this test is in no target directory")?;
-    let path = target.join(name);
+    let path = target()?.join(name);
     if !path.exists() {
         let command = format!("cargo build {}", package.join(" "));
         eprintln!("{} is missing: running `{command}`", path.display());
