@@ -117,38 +117,39 @@ impl Ledger {
 
     /// The first thing the host lacks for the claim.
     pub fn shortage(&self, claim: &Claim) -> Option<Shortage> {
-        if claim.cpu > self.free_cpu() {
-            return Some(Shortage::Cpu(claim.cpu, self.free_cpu()));
-        }
-        if claim.memory_mib > self.free_memory_mib() {
-            let free = self.free_memory_mib();
-            return Some(Shortage::Memory(claim.memory_mib, free));
-        }
-        let taken = |port: &&u16| {
+        self.shortages(claim).next()
+    }
+
+    /// Everything the host lacks for the claim.
+    pub fn shortages<'a>(
+        &'a self,
+        claim: &'a Claim,
+    ) -> impl Iterator<Item = Shortage> + 'a {
+        let (cpu, memory) = (self.free_cpu(), self.free_memory_mib());
+        let cpu = (claim.cpu > cpu).then_some(Shortage::Cpu(claim.cpu, cpu));
+        let memory = (claim.memory_mib > memory)
+            .then_some(Shortage::Memory(claim.memory_mib, memory));
+        let is_taken = move |port: &&u16| {
             self.ports.contains_key(port)
                 || self.capacity.reserved_ports.contains(port)
         };
-        if let Some(port) = claim.ports.iter().find(taken) {
-            return Some(Shortage::Port(*port));
-        }
-        let taken = |port: &&u16| {
+        let ports = claim.ports.iter().filter(is_taken);
+        let is_taken_udp = move |port: &&u16| {
             self.ports_udp.contains_key(port)
                 || self.capacity.reserved_ports_udp.contains(port)
         };
-        if let Some(port) = claim.ports_udp.iter().find(taken) {
-            return Some(Shortage::PortUdp(*port));
-        }
+        let ports_udp = claim.ports_udp.iter().filter(is_taken_udp);
         let gpus = self.capacity.gpus.saturating_sub(self.gpus);
-        if claim.gpus > gpus {
-            return Some(Shortage::Gpu(claim.gpus, gpus));
-        }
-        if let Some(enis) = self.capacity.enis {
-            let free = enis.saturating_sub(self.enis);
-            if claim.enis > free {
-                return Some(Shortage::Eni(free));
-            }
-        }
-        None
+        let gpu =
+            (claim.gpus > gpus).then_some(Shortage::Gpu(claim.gpus, gpus));
+        let enis = self.capacity.enis.map(|all| all.saturating_sub(self.enis));
+        let eni = enis.filter(|free| claim.enis > *free).map(Shortage::Eni);
+        cpu.into_iter()
+            .chain(memory)
+            .chain(ports.map(|port| Shortage::Port(*port)))
+            .chain(ports_udp.map(|port| Shortage::PortUdp(*port)))
+            .chain(gpu)
+            .chain(eni)
     }
 
     /// Enters a claim, also of a task that is there against the odds: the

@@ -11,7 +11,10 @@
 
 mod fargate;
 mod ledger;
+#[cfg(test)]
+mod oracle;
 mod parse;
+mod planner;
 mod refusal;
 mod strategy;
 
@@ -26,6 +29,7 @@ pub use parse::{constraints, strategies};
 pub use refusal::{Reason, Refusal};
 pub use strategy::{Resource, SpreadField, Strategy};
 
+use self::planner::Planner;
 use crate::query::{Expression, Subject};
 use crate::task_definition::{Demand, Platform};
 
@@ -62,12 +66,6 @@ pub struct Candidate {
     pub groups: BTreeMap<String, u32>,
     /// How many tasks run on it.
     pub running_tasks: i64,
-}
-
-impl Candidate {
-    fn zone(&self) -> Option<&str> {
-        self.attributes.get(ZONE_ATTRIBUTE).map(String::as_str)
-    }
 }
 
 impl Subject for Candidate {
@@ -168,40 +166,43 @@ pub fn is_eligible(candidate: &Candidate, request: &Request) -> bool {
 
 /// Places the tasks of a request, claiming what they take from the ledgers.
 pub fn plan(world: &mut World, request: &Request) -> Plan {
-    let mut refusals = vec![];
-    let mut fit = vec![];
-    for (index, candidate) in world.candidates.iter().enumerate() {
-        match refusal::fixed(candidate, request) {
-            Some((reason, detail)) => {
-                refusals.push(Refusal { candidate: index, reason, detail })
-            }
-            None => fit.push(index),
-        }
-    }
+    let strategies = strategy::deciding(request);
+    let mut planner = Planner::new(world, request, &strategies);
     let mut placed = vec![];
-    for attempt in 0..request.count {
-        let mut refused = vec![];
-        let mut free = vec![];
-        for &index in &fit {
-            let candidate = &world.candidates[index];
-            let ledger = &world.hosts[candidate.host];
-            match refusal::changing(candidate, ledger, request) {
-                Some((reason, detail)) => {
-                    refused.push(Refusal { candidate: index, reason, detail })
-                }
-                None => free.push(index),
-            }
-        }
-        let Some(chosen) = strategy::choose(world, request, attempt, free)
-        else {
-            refusals.extend(refused);
-            refusals.sort_by_key(|refusal| refusal.candidate);
+    for _ in 0..request.count {
+        let Some(chosen) = planner.best() else {
+            let refusals = refusal::all(world, request);
             return Plan { placed, refusals };
         };
         take(world, request, chosen);
+        planner.note(world, chosen);
         placed.push(chosen);
     }
     Plan { placed, refusals: vec![] }
+}
+
+/// What stands between a candidate and one task of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Its index in the world.
+    pub candidate: usize,
+    /// Everything that speaks against it, in the order in which it is looked
+    /// at; nothing if it could have the task now.
+    pub lacks: Vec<(Reason, String)>,
+}
+
+/// Says of each candidate everything that keeps it from taking one task of
+/// the request, where a [`Plan`] says only the first thing.
+pub fn explain(world: &World, request: &Request) -> Vec<Verdict> {
+    let candidates = world.candidates.iter().enumerate();
+    candidates
+        .map(|(index, candidate)| {
+            let ledger = &world.hosts[candidate.host];
+            let lacks = refusal::fixed_all(candidate, request)
+                .chain(refusal::changing_all(candidate, ledger, request));
+            Verdict { candidate: index, lacks: lacks.collect() }
+        })
+        .collect()
 }
 
 fn take(world: &mut World, request: &Request, chosen: usize) {

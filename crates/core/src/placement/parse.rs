@@ -11,7 +11,7 @@ use crate::rule::RuleError;
 use crate::task_definition::CONSTRAINTS_MAX;
 
 /// The most strategies of a call.
-const STRATEGIES_MAX: usize = 5;
+pub(super) const STRATEGIES_MAX: usize = 5;
 
 /// The constraints of a definition and of a call together.
 pub fn constraints(

@@ -1,10 +1,11 @@
 //! Why a container instance does not get a task.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use minato_wire::ecs::Failure;
 
-use super::{Candidate, Constraint, Ledger, Request, Shortage};
+use super::{Candidate, Constraint, Ledger, Request, Shortage, World};
 
 /// The `reason` of a failure, in ECS's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,74 +101,113 @@ impl Refusal {
     }
 }
 
-type Refused = Option<(Reason, String)>;
+/// One thing that speaks against a candidate.
+type Lack = (Reason, String);
 
-/// What no placement of this request changes.
-pub(super) fn fixed(candidate: &Candidate, request: &Request) -> Refused {
-    if !candidate.agent_connected {
+/// Why each candidate is refused, where every one is.
+pub(super) fn all(world: &World, request: &Request) -> Vec<Refusal> {
+    let candidates = world.candidates.iter().enumerate();
+    candidates
+        .filter_map(|(index, candidate)| {
+            let ledger = &world.hosts[candidate.host];
+            let (reason, detail) = fixed(candidate, request)
+                .or_else(|| changing(candidate, ledger, request))?;
+            Some(Refusal { candidate: index, reason, detail })
+        })
+        .collect()
+}
+
+/// The first thing that no placement of this request changes.
+pub(super) fn fixed(candidate: &Candidate, request: &Request) -> Option<Lack> {
+    fixed_all(candidate, request).next()
+}
+
+/// Everything that no placement of this request changes.
+pub(super) fn fixed_all<'a>(
+    candidate: &'a Candidate,
+    request: &'a Request,
+) -> impl Iterator<Item = Lack> + 'a {
+    let agent = (!candidate.agent_connected).then(|| {
         let detail = "The container agent is not connected.";
-        return Some((Reason::Agent, detail.to_owned()));
-    }
-    let missing: Vec<&str> = request
-        .attributes
-        .iter()
-        .map(String::as_str)
-        .filter(|name| !candidate.attributes.contains_key(*name))
-        .collect();
-    if !missing.is_empty() {
-        let detail = format!("Missing attributes: {}", missing.join(", "));
-        return Some((Reason::Attribute, detail));
-    }
+        (Reason::Agent, detail.to_owned())
+    });
+    agent.into_iter().chain(unmet(&candidate.attributes, request))
+}
+
+/// What attributes have against the request.
+pub(super) fn unmet<'a>(
+    attributes: &'a BTreeMap<String, String>,
+    request: &'a Request,
+) -> impl Iterator<Item = Lack> + 'a {
+    let missing = std::iter::once_with(move || {
+        let names = request.attributes.iter().map(String::as_str);
+        let missing: Vec<&str> =
+            names.filter(|name| !attributes.contains_key(*name)).collect();
+        let detail = || format!("Missing attributes: {}", missing.join(", "));
+        (!missing.is_empty()).then(|| (Reason::Attribute, detail()))
+    });
     let platform = [
         ("ecs.cpu-architecture", request.platform.cpu_architecture),
         ("ecs.os-type", request.platform.os_type),
     ];
-    for (name, wanted) in platform {
-        let has = candidate.attributes.get(name).map(String::as_str);
-        if let (Some(wanted), Some(has)) = (wanted, has)
-            && wanted != has
-        {
-            let detail = format!("{name} is {has}, not {wanted}");
-            return Some((Reason::Attribute, detail));
-        }
-    }
+    let platform = platform.into_iter().map(move |(name, wanted)| {
+        let has = attributes.get(name)?;
+        let wanted = wanted.filter(|wanted| wanted != has)?;
+        let detail = format!("{name} is {has}, not {wanted}");
+        Some((Reason::Attribute, detail))
+    });
     // An instance that names no zone is in all of them.
-    if let (Some(zones), Some(zone)) = (&request.zones, candidate.zone())
-        && !zones.contains(zone)
-    {
-        let detail = format!("The instance is in {zone}.");
-        return Some((Reason::Location, detail));
-    }
-    None
+    let location = std::iter::once_with(move || {
+        let zone = attributes.get(super::ZONE_ATTRIBUTE)?;
+        let zones = request.zones.as_ref();
+        zones.filter(|zones| !zones.contains(zone))?;
+        Some((Reason::Location, format!("The instance is in {zone}.")))
+    });
+    missing.chain(platform).chain(location).flatten()
 }
 
-/// What the tasks placed so far may have changed.
+/// The first thing that the tasks placed so far may have changed.
 pub(super) fn changing(
     candidate: &Candidate,
     ledger: &Ledger,
     request: &Request,
-) -> Refused {
-    for constraint in &request.constraints {
-        match constraint {
-            Constraint::DistinctInstance => {
-                let count = candidate.groups.get(&request.group);
-                if count.is_some_and(|count| *count > 0) {
-                    let detail =
-                        format!("It has a task of group {}.", request.group);
-                    return Some((Reason::DistinctInstance, detail));
-                }
-            }
-            Constraint::MemberOf(expression) => {
-                if !expression.matches(candidate) {
-                    return Some((Reason::MemberOf, expression.to_string()));
-                }
-            }
-        }
-    }
-    ledger.shortage(&request.claim).map(resource)
+) -> Option<Lack> {
+    changing_all(candidate, ledger, request).next()
 }
 
-fn resource(shortage: Shortage) -> (Reason, String) {
+/// Everything that the tasks placed so far may have changed.
+pub(super) fn changing_all<'a>(
+    candidate: &'a Candidate,
+    ledger: &'a Ledger,
+    request: &'a Request,
+) -> impl Iterator<Item = Lack> + 'a {
+    let constraints =
+        violated(candidate, request).map(|constraint| match constraint {
+            Constraint::DistinctInstance => (
+                Reason::DistinctInstance,
+                format!("It has a task of group {}.", request.group),
+            ),
+            Constraint::MemberOf(expression) => {
+                (Reason::MemberOf, expression.to_string())
+            }
+        });
+    constraints.chain(ledger.shortages(&request.claim).map(resource))
+}
+
+/// The constraints that do not hold.
+pub(super) fn violated<'a>(
+    candidate: &'a Candidate,
+    request: &'a Request,
+) -> impl Iterator<Item = &'a Constraint> + 'a {
+    request.constraints.iter().filter(|constraint| match constraint {
+        Constraint::DistinctInstance => {
+            super::strategy::tasks_of_group(candidate, request) > 0
+        }
+        Constraint::MemberOf(expression) => !expression.matches(candidate),
+    })
+}
+
+fn resource(shortage: Shortage) -> Lack {
     match shortage {
         Shortage::Cpu(asked, free) => (
             Reason::Cpu,

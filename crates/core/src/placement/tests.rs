@@ -7,6 +7,8 @@ use proptest::strategy::Strategy as Generator;
 
 use super::{Strategy, *};
 
+mod planner;
+
 fn host(cpu: i64, memory_mib: i64) -> Ledger {
     Ledger::new(Capacity {
         cpu,

@@ -1,0 +1,192 @@
+//! The planner against the plain way, and what it says of its choices.
+
+use super::*;
+
+/// Instances in zones and racks, some of them on one host, with tasks of some
+/// groups, and requests of every kind for them.
+fn any_fleet() -> impl Generator<Value = (World, Vec<Request>)> {
+    let instance = (
+        (0..900i64, 0..900i64),
+        0..3u8,
+        0..4u8,
+        any::<bool>(),
+        0..3u32,
+        proptest::option::weighted(0.1, Just(())),
+    );
+    let instances = proptest::collection::vec(instance, 1..12);
+    let strategy = prop_oneof![
+        1 => Just(Strategy::Random),
+        2 => Just(Strategy::Spread(SpreadField::Instance)),
+        2 => Just(Strategy::Binpack(Resource::Cpu)),
+        2 => Just(Strategy::Binpack(Resource::Memory)),
+        3 => prop_oneof![Just(ZONE_ATTRIBUTE), Just("rack"), Just("none")]
+            .prop_map(|name| {
+                Strategy::Spread(SpreadField::Attribute(name.to_owned()))
+            }),
+    ];
+    let asked = (
+        1..12u32,
+        0..300i64,
+        0..300i64,
+        proptest::collection::vec(strategy, 0..5),
+        0..4u8,
+        any::<u64>(),
+    );
+    (instances, proptest::collection::vec(asked, 1..5)).prop_map(
+        |(instances, asked)| {
+            let requests = asked.into_iter().map(any_demand).collect();
+            (fleet(instances), requests)
+        },
+    )
+}
+
+type Load = (i64, i64);
+
+/// Load, zone, rack, whether on the host before it, tasks of the group, and
+/// whether its agent is gone.
+type Instance = (Load, u8, u8, bool, u32, Option<()>);
+
+fn fleet(instances: Vec<Instance>) -> World {
+    let mut world = World::default();
+    for (load, zone, rack, is_shared, tasks, down) in instances {
+        if world.hosts.is_empty() || !is_shared {
+            world.hosts.push(host(1024, 1024));
+        }
+        let index = world.hosts.len() - 1;
+        world.hosts[index].add(&Claim {
+            cpu: load.0 / 2,
+            memory_mib: load.1 / 2,
+            ..Claim::default()
+        });
+        let zone = ["a", "b", "c"][usize::from(zone)];
+        let mut one = candidate(index, zone);
+        if rack > 0 {
+            Arc::make_mut(&mut one.attributes)
+                .insert("rack".into(), rack.to_string());
+        }
+        one.arn = format!("i{}", world.candidates.len());
+        one.agent_connected = down.is_none();
+        one.groups.insert("family:web".into(), tasks);
+        world.candidates.push(one);
+    }
+    world
+}
+
+fn any_demand(
+    (count, cpu, memory, strategies, constraint, seed): (
+        u32,
+        i64,
+        i64,
+        Vec<Strategy>,
+        u8,
+        u64,
+    ),
+) -> Request {
+    let mut asked = request(count, cpu, memory);
+    asked.strategies = strategies;
+    asked.seed = seed;
+    let few = "attribute:rack != 2 and not(task:group == x)";
+    asked.constraints = match constraint {
+        0 => vec![Constraint::DistinctInstance],
+        1 => vec![Constraint::MemberOf(Expression::parse(few).unwrap())],
+        _ => vec![],
+    };
+    if constraint == 2 {
+        asked.zones = Some(["a".into(), "b".into()].into());
+    }
+    asked
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn every_choice_is_among_the_best((world, requests) in any_fleet()) {
+        let (mut world, mut plain) = (world.clone(), world);
+        for request in &requests {
+            let found = plan(&mut world, request);
+            for chosen in &found.placed {
+                let best = oracle::best(&plain, request);
+                prop_assert!(best.contains(chosen), "{best:?}: {chosen}");
+                take(&mut plain, request, *chosen);
+            }
+            let is_whole = found.placed.len() == request.count as usize;
+            if !is_whole {
+                prop_assert!(oracle::best(&plain, request).is_empty());
+                let refused: Vec<usize> =
+                    found.refusals.iter().map(|it| it.candidate).collect();
+                let all: Vec<usize> = (0..plain.candidates.len()).collect();
+                prop_assert_eq!(refused, all, "each has its reason");
+            }
+            // What is explained is what is planned.
+            let free: Vec<usize> = explain(&plain, request)
+                .into_iter()
+                .filter(|verdict| verdict.lacks.is_empty())
+                .map(|verdict| verdict.candidate)
+                .collect();
+            let mut one = request.clone();
+            one.count = 1;
+            let next = plan(&mut plain.clone(), &one);
+            match next.placed.first() {
+                Some(chosen) => prop_assert!(free.contains(chosen)),
+                None => prop_assert!(free.is_empty()),
+            }
+        }
+    }
+}
+
+#[test]
+fn random_is_fair_and_forgets() {
+    // Ten tasks to each instance would be a spread, not a draw.
+    let mut world = World {
+        hosts: (0..10).map(|_| host(100_000, 100_000)).collect(),
+        candidates: (0..10).map(|n| candidate(n, "a")).collect(),
+    };
+    let mut asked = request(10_000, 1, 1);
+    asked.strategies = vec![Strategy::Random];
+    let placed = plan(&mut world, &asked).placed;
+    let mut counts = [0_u32; 10];
+    let mut repeats = 0;
+    for (chosen, next) in placed.iter().zip(&placed[1..]) {
+        counts[*chosen] += 1;
+        repeats += u32::from(chosen == next);
+    }
+    // 1,000 ± 5 standard deviations (30), for each and for the repeats.
+    for count in counts.into_iter().chain([repeats]) {
+        assert!((850..1150).contains(&count), "{counts:?} {repeats}");
+    }
+}
+
+#[test]
+fn everything_that_is_lacking_is_explained() {
+    let mut world = world(2);
+    world.candidates[0].agent_connected = false;
+    world.candidates[0].groups.insert("family:web".into(), 1);
+    world.hosts[0].add(&Claim { ports: [80].into(), ..Claim::default() });
+    let mut asked = request(1, 2000, 2000);
+    asked.claim.ports = [22, 80].into();
+    asked.attributes = vec!["gpu".into(), "ecs.capability.task-eni".into()];
+    asked.platform.cpu_architecture = Some("arm64");
+    asked.zones = Some(["b".to_owned()].into());
+    asked.constraints = vec![Constraint::DistinctInstance];
+    let reasons = |verdict: &Verdict| -> Vec<&str> {
+        verdict.lacks.iter().map(|(reason, _)| reason.as_str()).collect()
+    };
+    let told = explain(&world, &asked);
+    assert_eq!(
+        reasons(&told[0]),
+        [
+            "AGENT",
+            "ATTRIBUTE",
+            "ATTRIBUTE",
+            "LOCATION",
+            "DistinctInstance placement constraint unsatisfied.",
+            "RESOURCE:CPU",
+            "RESOURCE:MEMORY",
+            "RESOURCE:PORTS",
+            "RESOURCE:PORTS",
+        ]
+    );
+    assert_eq!(told[0].lacks[1].1, "Missing attributes: gpu");
+    assert_eq!(told[1].lacks.len(), 5, "{told:?}");
+}
