@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::call::{Backend, Call, Caller, Credential, Verified};
 use crate::config::Config;
+use crate::fleet::Fleet;
 use crate::logs::LogStore;
 use crate::services::ec2::defaults::{self, DefaultSubnet, PlaceVpcError};
 use crate::{reconcilers, services};
@@ -22,6 +23,8 @@ pub(crate) struct Context {
     pub(crate) logs: LogStore,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
+    /// The hosts as placement sees them.
+    pub(crate) fleet: Arc<Fleet>,
 }
 
 impl Context {
@@ -136,7 +139,14 @@ impl ControlPlane {
         clock: Arc<dyn Clock>,
         ids: Arc<dyn Ids>,
     ) -> Result<ControlPlane, OpenControlError> {
-        let context = Arc::new(Context { config, store, logs, clock, ids });
+        let context = Arc::new(Context {
+            config,
+            store,
+            logs,
+            clock,
+            ids,
+            fleet: Arc::default(),
+        });
         reconcilers::forget_connections(&context)
             .await
             .map_err(OpenControlError::Prepare)?;

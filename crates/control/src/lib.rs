@@ -10,6 +10,7 @@ pub mod call;
 mod config;
 mod context;
 pub mod coverage;
+mod fleet;
 pub mod logs;
 mod reconcilers;
 mod services;

@@ -211,20 +211,25 @@ impl Host {
 }
 
 impl Host {
-    /// The host's books with all its tasks entered: what placement asks and
-    /// what `remainingResources` shows.
-    pub(crate) fn ledger<'a>(
-        &self,
-        tasks: impl IntoIterator<Item = &'a Task>,
-    ) -> Ledger {
-        let mut ledger = Ledger::new(Capacity {
+    /// What it has in all, as placement asks.
+    pub(crate) fn capacity(&self) -> Capacity {
+        Capacity {
             cpu: self.cpu,
             memory_mib: self.memory_mib,
             reserved_ports: self.reserved_ports.clone(),
             reserved_ports_udp: self.reserved_ports_udp.clone(),
             gpus: 0,
             enis: None,
-        });
+        }
+    }
+
+    /// The host's books with all its tasks entered: what placement asks and
+    /// what `remainingResources` shows.
+    pub(crate) fn ledger<'a>(
+        &self,
+        tasks: impl IntoIterator<Item = &'a Task>,
+    ) -> Ledger {
+        let mut ledger = Ledger::new(self.capacity());
         for task in tasks {
             ledger.add(&Claim::from(&task.needs));
         }
@@ -291,6 +296,13 @@ impl ContainerInstance {
             "arn:aws:ecs:{}:{}:container-instance/{}/{}",
             self.region, self.account, self.cluster, self.id
         )
+    }
+}
+
+impl ContainerInstance {
+    /// The version of its agent, as its session said.
+    pub(crate) fn agent_version(&self) -> Option<String> {
+        self.version_info.as_ref()?.agent_version.clone()
     }
 }
 

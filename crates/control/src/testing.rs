@@ -71,6 +71,7 @@ impl TestBed {
             logs: LogStore::open(&dir.path().join("logs")).unwrap(),
             clock: Arc::<TestClock>::clone(&clock),
             ids: Arc::new(TestIds::default()),
+            fleet: Arc::default(),
         });
         TestBed { cx, clock, _dir: dir }
     }

@@ -11,7 +11,7 @@ use crate::{
     frame::{self, Frame, FrameWriter, Record},
     journal::{Journal, ReplayError},
     row::{AnyRow, TableKind, Tables},
-    state::State,
+    state::{Recent, State},
 };
 
 /// How much log there is since a checkpoint was last begun.
@@ -101,6 +101,7 @@ impl RawTables {
         }
         let mut state = State::empty(self.schema.clone());
         state.revision = revision;
+        state.recent = Recent::after(revision);
         let mut moved = Vec::new();
         for (table, rows) in self.rows.into_iter().enumerate() {
             let kind = &self.schema.kinds()[table];

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use imbl::OrdMap;
+use imbl::{OrdMap, Vector};
 
 use crate::{
     Key, Row,
@@ -15,6 +15,49 @@ pub(crate) struct State {
     pub(crate) revision: u64,
     pub(crate) schema: Arc<Tables>,
     tables: Vec<Arc<Table>>,
+    pub(crate) recent: Recent,
+}
+
+/// The keys that were written last, oldest first.
+#[derive(Clone, Default)]
+pub(crate) struct Recent {
+    /// Revision, table, key.
+    log: Vector<(u64, usize, Key)>,
+    /// The newest revision whose writes are not all here any more.
+    forgotten: u64,
+}
+
+impl Recent {
+    /// So many keys are remembered.
+    const MAX: usize = 32_768;
+
+    /// A log that knows nothing of what happened up to `revision`.
+    pub(crate) fn after(revision: u64) -> Recent {
+        Recent { log: Vector::new(), forgotten: revision }
+    }
+
+    pub(crate) fn note(&mut self, revision: u64, table: usize, key: Key) {
+        self.log.push_back((revision, table, key));
+        if self.log.len() > Recent::MAX
+            && let Some((oldest, _, _)) = self.log.pop_front()
+        {
+            self.forgotten = self.forgotten.max(oldest);
+        }
+    }
+
+    /// What was written after `revision`, newest first; `None` if that is
+    /// too long ago.
+    pub(crate) fn since(
+        &self,
+        revision: u64,
+    ) -> Option<impl Iterator<Item = (usize, &Key)>> {
+        (revision >= self.forgotten).then(|| {
+            let newest_first = self.log.iter().rev();
+            newest_first
+                .take_while(move |(at, _, _)| *at > revision)
+                .map(|(_, table, key)| (*table, key))
+        })
+    }
 }
 
 /// One table with its indexes.
@@ -28,7 +71,7 @@ struct Table {
 impl State {
     pub(crate) fn empty(schema: Arc<Tables>) -> State {
         let tables = schema.kinds().iter().map(|_| Arc::default()).collect();
-        State { revision: 0, schema, tables }
+        State { revision: 0, schema, tables, recent: Recent::default() }
     }
 
     pub(crate) fn row(&self, table: usize, key: &Key) -> Option<&AnyRow> {

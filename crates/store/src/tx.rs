@@ -1,7 +1,10 @@
 //! A transaction: reads that see its own writes, and writes that happen all
 //! or not at all.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use crate::{
     Key, Row,
@@ -66,6 +69,23 @@ impl Tx {
         self.state.by_index(index, prefix)
     }
 
+    /// Tables and keys of the rows that were written after `revision`, by this
+    /// transaction or before it, newest first: what someone who knew the rows
+    /// of that revision has to look at again. A key comes once for each
+    /// transaction that wrote it. `None` if `revision` is too long ago; then
+    /// everything may have changed.
+    ///
+    /// A transaction that is rolled back leaves nothing here, and its
+    /// revision is that of the next one.
+    pub fn changed_since(
+        &self,
+        revision: u64,
+    ) -> Option<impl Iterator<Item = (&'static str, &Key)>> {
+        let kinds = self.state.schema.kinds();
+        let changed = self.state.recent.since(revision)?;
+        Some(changed.map(|(table, key)| (kinds[table].name, key)))
+    }
+
     /// Writes `row` at its key; gives the row that was there.
     pub fn put<R: Row>(&mut self, row: R) -> Option<Arc<R>> {
         let (table, key) = (self.state.schema.position::<R>(), row.key());
@@ -83,7 +103,10 @@ impl Tx {
     }
 
     fn touch(&mut self, table: usize, key: Key, before: Option<&AnyRow>) {
-        self.touched.entry((table, key)).or_insert_with(|| before.cloned());
+        if let Entry::Vacant(first) = self.touched.entry((table, key.clone())) {
+            first.insert(before.cloned());
+            self.state.recent.note(self.state.revision, table, key);
+        }
     }
 
     /// The new state and what changed; `None` if nothing did.

@@ -383,3 +383,78 @@ fn a_watch_from_an_old_snapshot_begins_there() {
     let revisions: Vec<u64> = commits.iter().map(|c| c.revision()).collect();
     assert_eq!(revisions, [2, 3]);
 }
+
+/// What a transaction finds written since `revision`, and its own revision.
+fn changed_since(
+    store: &Store,
+    revision: u64,
+    writes: &[&'static str],
+    commits: bool,
+) -> (Option<Vec<String>>, u64) {
+    let writes = writes.to_vec();
+    let answer = Arc::new(std::sync::Mutex::new((None, 0)));
+    let told = Arc::clone(&answer);
+    let _: Result<(), TransactError<()>> = store.transact_blocking(move |tx| {
+        for name in writes {
+            tx.put(cluster(name));
+        }
+        let changed = tx.changed_since(revision).map(|changed| {
+            changed
+                .map(|(table, key)| format!("{table} {key:?}"))
+                .collect::<Vec<_>>()
+        });
+        *told.lock().unwrap() = (changed, tx.revision());
+        if commits { Ok(()) } else { Err(()) }
+    });
+    Arc::try_unwrap(answer).unwrap().into_inner().unwrap()
+}
+
+#[test]
+fn transactions_know_what_was_written_lately() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    let name = |name: &str| format!("cluster {:?}", Key::from(name));
+    put(&store, cluster("a"));
+    put(&store, task("a", 1, "RUNNING"));
+    let (all, now) = changed_since(&store, 0, &["b"], true);
+    let of_task = format!("task {:?}", Key::from("a").with_u64(1));
+    assert_eq!(all.unwrap(), [name("b"), of_task, name("a")]);
+    // Its own writes were of its own revision.
+    let (later, _) = changed_since(&store, now - 1, &[], true);
+    assert_eq!(later.unwrap(), [name("b")]);
+    // What is rolled back was never written, though it was seen within.
+    let (own, tried) = changed_since(&store, now, &["c", "d"], false);
+    assert_eq!(own.unwrap(), [name("d"), name("c")]);
+    let (after, next) = changed_since(&store, now, &["e"], true);
+    assert_eq!((after.unwrap(), next), (vec![name("e")], tried));
+    // A key that is written twice in a transaction comes once.
+    let (twice, _) = changed_since(&store, next, &["f", "f"], true);
+    assert_eq!(twice.unwrap(), [name("f")]);
+    store.close();
+    drop(store);
+    // A store that was opened anew knows only what came after.
+    let store = open(&directory);
+    let opened = store.snapshot().revision();
+    assert_eq!(changed_since(&store, opened - 1, &[], true).0, None);
+    let (since, _) = changed_since(&store, opened, &["g"], true);
+    assert_eq!(since.unwrap(), [name("g")]);
+}
+
+#[test]
+fn what_is_too_long_ago_is_not_told() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    put(&store, cluster("a"));
+    let start = store.snapshot().revision();
+    let many: Result<(), TransactError<()>> =
+        store.transact_blocking(move |tx| {
+            for id in 0..40_000 {
+                tx.put(task("a", id, "RUNNING"));
+            }
+            Ok(())
+        });
+    many.unwrap();
+    let (changed, now) = changed_since(&store, start, &[], true);
+    assert_eq!(changed, None);
+    assert_eq!(changed_since(&store, now - 1, &[], true).0, Some(vec![]));
+}

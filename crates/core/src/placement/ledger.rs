@@ -88,6 +88,11 @@ impl Ledger {
         Ledger { capacity, ..Ledger::default() }
     }
 
+    /// The host has become larger or smaller; what is held of it stays.
+    pub fn set_capacity(&mut self, capacity: Capacity) {
+        self.capacity = capacity;
+    }
+
     /// What the host has in all.
     pub fn capacity(&self) -> &Capacity {
         &self.capacity

@@ -68,6 +68,28 @@ pub struct Candidate {
     pub running_tasks: i64,
 }
 
+impl Candidate {
+    /// Counts a task of the group.
+    pub fn add_task(&mut self, group: &str) {
+        match self.groups.get_mut(group) {
+            Some(count) => *count += 1,
+            None => {
+                self.groups.insert(group.to_owned(), 1);
+            }
+        }
+    }
+
+    /// Counts a task of the group no more.
+    pub fn remove_task(&mut self, group: &str) {
+        if let Some(count) = self.groups.get_mut(group) {
+            *count -= 1;
+            if *count == 0 {
+                self.groups.remove(group);
+            }
+        }
+    }
+}
+
 impl Subject for Candidate {
     fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes.get(name).map(String::as_str)
@@ -164,14 +186,26 @@ pub fn is_eligible(candidate: &Candidate, request: &Request) -> bool {
         })
 }
 
-/// Places the tasks of a request, claiming what they take from the ledgers.
+/// Places the tasks of a request on any candidate, claiming what they take
+/// from the ledgers.
 pub fn plan(world: &mut World, request: &Request) -> Plan {
+    let all: Vec<usize> = (0..world.candidates.len()).collect();
+    plan_among(world, &all, request)
+}
+
+/// Places the tasks of a request on the candidates of these indices, claiming
+/// what they take from the ledgers.
+pub fn plan_among(
+    world: &mut World,
+    pool: &[usize],
+    request: &Request,
+) -> Plan {
     let strategies = strategy::deciding(request);
-    let mut planner = Planner::new(world, request, &strategies);
+    let mut planner = Planner::new(world, pool, request, &strategies);
     let mut placed = vec![];
     for _ in 0..request.count {
         let Some(chosen) = planner.best() else {
-            let refusals = refusal::all(world, request);
+            let refusals = refusal::all(world, pool, request);
             return Plan { placed, refusals };
         };
         take(world, request, chosen);
@@ -179,6 +213,15 @@ pub fn plan(world: &mut World, request: &Request) -> Plan {
         placed.push(chosen);
     }
     Plan { placed, refusals: vec![] }
+}
+
+/// Undoes a plan: as if its tasks had never been placed.
+pub fn release(world: &mut World, request: &Request, placed: &[usize]) {
+    for index in placed {
+        let candidate = &mut world.candidates[*index];
+        candidate.remove_task(&request.group);
+        world.hosts[candidate.host].remove(&request.claim);
+    }
 }
 
 /// What stands between a candidate and one task of the request.
@@ -191,23 +234,27 @@ pub struct Verdict {
     pub lacks: Vec<(Reason, String)>,
 }
 
-/// Says of each candidate everything that keeps it from taking one task of
-/// the request, where a [`Plan`] says only the first thing.
-pub fn explain(world: &World, request: &Request) -> Vec<Verdict> {
-    let candidates = world.candidates.iter().enumerate();
-    candidates
-        .map(|(index, candidate)| {
+/// Says of each candidate of the pool everything that keeps it from taking
+/// one task of the request, where a [`Plan`] says only the first thing.
+pub fn explain(
+    world: &World,
+    pool: &[usize],
+    request: &Request,
+) -> Vec<Verdict> {
+    pool.iter()
+        .map(|index| {
+            let candidate = &world.candidates[*index];
             let ledger = &world.hosts[candidate.host];
             let lacks = refusal::fixed_all(candidate, request)
                 .chain(refusal::changing_all(candidate, ledger, request));
-            Verdict { candidate: index, lacks: lacks.collect() }
+            Verdict { candidate: *index, lacks: lacks.collect() }
         })
         .collect()
 }
 
 fn take(world: &mut World, request: &Request, chosen: usize) {
     let candidate = &mut world.candidates[chosen];
-    *candidate.groups.entry(request.group.clone()).or_insert(0) += 1;
+    candidate.add_task(&request.group);
     world.hosts[candidate.host].add(&request.claim);
 }
 

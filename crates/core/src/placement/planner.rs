@@ -53,7 +53,7 @@ struct Spread<'a> {
 }
 
 /// What the planner knows of a candidate.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Standing {
     class: usize,
     clock: u64,
@@ -80,6 +80,7 @@ pub(super) struct Planner<'a> {
 impl<'a> Planner<'a> {
     pub(super) fn new(
         world: &World,
+        pool: &[usize],
         request: &'a Request,
         strategies: &'a [Strategy],
     ) -> Planner<'a> {
@@ -99,26 +100,30 @@ impl<'a> Planner<'a> {
             spreads: spreads.collect(),
             classes: vec![],
             order: BTreeSet::new(),
-            standings: Vec::with_capacity(world.candidates.len()),
+            standings: vec![Standing::default(); world.candidates.len()],
             together: HashMap::new(),
             draws: request.seed,
         };
-        planner.take_in(world);
+        planner.take_in(world, pool);
         planner
     }
 
-    /// Sorts all candidates into classes and those into their order.
-    fn take_in(&mut self, world: &World) {
+    /// Sorts the candidates into classes and those into their order.
+    fn take_in(&mut self, world: &World, pool: &[usize]) {
+        let counts = !self.spreads.is_empty();
         let mut kinds = Kinds::default();
         let mut first_on: Vec<Option<usize>> = vec![None; world.hosts.len()];
         let mut entries: Vec<Vec<Entry>> = vec![];
-        for (index, candidate) in world.candidates.iter().enumerate() {
+        for &index in pool {
+            let candidate = &world.candidates[index];
             let (class, fits) = self.kind(&mut kinds, candidate);
             entries.resize_with(self.classes.len(), Vec::new);
-            let tasks = strategy::tasks_of_group(candidate, self.request);
-            let buckets = self.classes[class].buckets.iter();
-            for (spread, bucket) in self.spreads.iter_mut().zip(buckets) {
-                spread.counts[*bucket] += tasks;
+            if counts {
+                let tasks = strategy::tasks_of_group(candidate, self.request);
+                let buckets = self.classes[class].buckets.iter();
+                for (spread, bucket) in self.spreads.iter_mut().zip(buckets) {
+                    spread.counts[*bucket] += tasks;
+                }
             }
             let fits = fits && candidate.agent_connected;
             let clock = self.wait();
@@ -127,7 +132,7 @@ impl<'a> Planner<'a> {
                 let tuple = self.tuple(world, candidate);
                 entries[class].push(Reverse((tuple, clock, index, 0)));
             }
-            self.standings.push(standing);
+            self.standings[index] = standing;
             match &mut first_on[candidate.host] {
                 first @ None => *first = Some(index),
                 Some(first) => {

@@ -104,11 +104,15 @@ impl Refusal {
 /// One thing that speaks against a candidate.
 type Lack = (Reason, String);
 
-/// Why each candidate is refused, where every one is.
-pub(super) fn all(world: &World, request: &Request) -> Vec<Refusal> {
-    let candidates = world.candidates.iter().enumerate();
-    candidates
-        .filter_map(|(index, candidate)| {
+/// Why each candidate of the pool is refused, where every one is.
+pub(super) fn all(
+    world: &World,
+    pool: &[usize],
+    request: &Request,
+) -> Vec<Refusal> {
+    pool.iter()
+        .filter_map(|&index| {
+            let candidate = &world.candidates[index];
             let ledger = &world.hosts[candidate.host];
             let (reason, detail) = fixed(candidate, request)
                 .or_else(|| changing(candidate, ledger, request))?;

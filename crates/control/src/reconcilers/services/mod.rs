@@ -209,6 +209,7 @@ async fn see_to(cx: Arc<Context>, key: Key) -> Seen {
         draw: cx.draw(pass::DRAWS),
         ids: cx.ids_for_tasks(starts),
         seed: cx.ids.seed(),
+        fleet: Arc::clone(&cx.fleet),
     };
     let changed = key.clone();
     let passed = cx

@@ -1,6 +1,7 @@
 //! One pass over one service, in one transaction.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use minato_core::service::{Pace, Stop, StopCause};
 use minato_core::status::{
@@ -13,6 +14,7 @@ use minato_wire::ecs::TaskStopCode;
 use super::look::{Look, PROTECTED, STUCK, Scheme, look, task_key};
 use super::start::{Order, Refusal, Started};
 use crate::context::Draw;
+use crate::fleet::Fleet;
 use crate::services::ecs::services::roll;
 use crate::services::ecs::tasks::stop;
 use crate::tables::{Service, Task};
@@ -32,6 +34,8 @@ pub(super) struct Turn {
     /// The numbers for new tasks' ids; as many tasks may be started.
     pub(super) ids: Vec<Vec<u128>>,
     pub(super) seed: u64,
+    /// The hosts that tasks are placed on.
+    pub(super) fleet: Arc<Fleet>,
 }
 
 /// What a pass left.
@@ -253,6 +257,7 @@ impl Pass<'_> {
             zone,
             ids,
             seed: self.turn.seed,
+            fleet: &self.turn.fleet,
             now: self.turn.now,
         };
         carry_out(order, self.tx)

@@ -12,6 +12,7 @@ use minato_wire::ecs::{self, LaunchType, PropagateTags};
 use super::eyes::runs_on_fargate;
 use crate::call::Caller;
 use crate::context::Scope;
+use crate::fleet::Fleet;
 use crate::services::ec2::rows::SubnetRow;
 use crate::services::ecs::tasks::launch::{self, Launch, Spot};
 use crate::services::ecs::tasks::place::{self, Placed, Seat, Wanted};
@@ -30,6 +31,7 @@ pub(super) struct Order<'a> {
     /// The numbers each task's ids are made of; as many as there are tasks.
     pub(super) ids: Vec<Vec<u128>>,
     pub(super) seed: u64,
+    pub(super) fleet: &'a Fleet,
     pub(super) now: minato_wire::Timestamp,
 }
 
@@ -97,8 +99,7 @@ impl Order<'_> {
             };
             let checked = place::check_one(
                 tx,
-                &plan.scope,
-                &plan.cluster,
+                self.fleet,
                 &instance,
                 &plan.demand,
                 self.seed,
@@ -237,6 +238,7 @@ impl Prepared {
         let is_fargate = self.launch.launch_type == LaunchType::Fargate;
         Wanted {
             scope: &self.scope,
+            fleet: order.fleet,
             cluster: &self.cluster,
             definition: &self.definition,
             demand: &self.demand,

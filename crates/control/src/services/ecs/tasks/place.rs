@@ -4,20 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use minato_core::placement::{
-    self, Candidate, Ledger, Plan, Request, World, fargate_failure,
-};
+use minato_core::placement::{self, Candidate, Plan, Request, fargate_failure};
 use minato_core::task_definition::Demand;
-use minato_store::{Key, Tx};
+use minato_store::Tx;
 use minato_wire::ApiError;
 use minato_wire::ecs::{
     Failure, LaunchType, NetworkMode, PlacementConstraint, PlacementStrategy,
     error,
 };
 
-use super::super::view::ReadIndex;
 use super::launch::Launch;
 use crate::context::Scope;
+use crate::fleet::Fleet;
 use crate::services::ec2::rows::SubnetRow;
 use crate::tables::{
     CapacityProvider, Cluster, ContainerInstance, Host, TaskDefinition,
@@ -27,6 +25,7 @@ use crate::tables::{
 /// What is to be placed.
 pub(crate) struct Wanted<'a> {
     pub(crate) scope: &'a Scope,
+    pub(crate) fleet: &'a Fleet,
     pub(crate) cluster: &'a Cluster,
     pub(crate) definition: &'a TaskDefinition,
     pub(crate) demand: &'a Demand,
@@ -153,62 +152,57 @@ fn on_instances(
     request: &Request,
     provider: Option<&str>,
 ) -> Option<Placed> {
-    let is_wanted = |row: &ContainerInstance| {
-        provider.is_none() || row.capacity_provider.as_deref() == provider
-    };
-    let (mut world, hosts, instances) =
-        instances(tx, wanted.scope, wanted.cluster, is_wanted);
-    if world.candidates.is_empty() {
-        return None;
-    }
-    let plan = placement::plan(&mut world, request);
-    let refusals = plan.refusals.iter();
-    let failures =
-        refusals.map(|refusal| refusal.to_failure(&world.candidates));
-    let seats = plan.placed.iter().map(|index| {
-        let candidate = &world.candidates[*index];
-        Seat {
-            provider: provider.map(str::to_owned),
-            ..seat(&hosts[candidate.host], &instances[*index])
+    let Scope { account, region, .. } = wanted.scope;
+    wanted.fleet.with(tx, account, region, |space| {
+        let pool = space.instances(&wanted.cluster.name, provider);
+        if pool.is_empty() {
+            return None;
         }
-    });
-    Some(Placed { hosts: seats.collect(), failures: failures.collect() })
+        let plan = space.plan(&pool, request);
+        let candidates = &space.world().candidates;
+        let refusals = plan.refusals.iter();
+        let failures = refusals.map(|refusal| refusal.to_failure(candidates));
+        let seats = plan.placed.iter().filter_map(|index| {
+            let (host, instance) = space.seat(*index)?;
+            Some(Seat {
+                instance_arn: instance.map(|row| row.arn()),
+                zone: zone_of(&host),
+                provider: provider.map(str::to_owned),
+                host,
+            })
+        });
+        Some(Placed { hosts: seats.collect(), failures: failures.collect() })
+    })
 }
 
 /// Whether one named instance can take a task: StartTask places nothing, but
 /// it does not oversell a host either.
 pub(crate) fn check_one(
     tx: &Tx,
-    scope: &Scope,
-    cluster: &Cluster,
+    fleet: &Fleet,
     instance: &ContainerInstance,
     demand: &Demand,
     seed: u64,
 ) -> Result<Seat, Failure> {
-    let (mut world, hosts, instances) =
-        instances(tx, scope, cluster, |row| row.id == instance.id);
     let mut request = Request::of(demand, 1, "");
     request.seed = seed;
-    let Plan { placed, refusals } = placement::plan(&mut world, &request);
-    match placed.first() {
-        Some(index) => {
-            let candidate = &world.candidates[*index];
-            Ok(seat(&hosts[candidate.host], &instances[*index]))
+    let ContainerInstance { account, region, .. } = instance;
+    fleet.with(tx, account, region, |space| {
+        let pool = space.instance(instance);
+        let Plan { placed, refusals } = space.plan(&pool, &request);
+        match placed.first().and_then(|index| space.seat(*index)) {
+            Some((host, _)) => Ok(Seat {
+                instance_arn: Some(instance.arn()),
+                zone: zone_of(&host),
+                provider: None,
+                host,
+            }),
+            None => Err(refusals.first().map_or_else(
+                || failure(Some(instance.arn()), "INACTIVE"),
+                |refusal| refusal.to_failure(&space.world().candidates),
+            )),
         }
-        None => Err(refusals.first().map_or_else(
-            || failure(Some(instance.arn()), "INACTIVE"),
-            |refusal| refusal.to_failure(&world.candidates),
-        )),
-    }
-}
-
-fn seat(host: &Arc<Host>, instance: &ContainerInstance) -> Seat {
-    Seat {
-        instance_arn: Some(instance.arn()),
-        zone: zone_of(host),
-        host: Arc::clone(host),
-        provider: None,
-    }
+    })
 }
 
 fn zone_of(host: &Host) -> Option<String> {
@@ -227,75 +221,27 @@ fn zones(tx: &Tx, scope: &Scope, launch: &Launch) -> BTreeSet<String> {
 
 /// Fargate: any host of the account that offers what it has left.
 fn on_fargate(tx: &Tx, wanted: &Wanted<'_>, request: &Request) -> Placed {
-    let scope = wanted.scope;
-    let within = namespace(&scope.account, &scope.region);
-    let hosts: Vec<Arc<Host>> =
-        tx.scan::<Host>(&within).filter(|host| host.offers_fargate).collect();
-    let mut world = World::default();
-    for (index, host) in hosts.iter().enumerate() {
-        let (ledger, groups) = books(tx, host);
-        world.hosts.push(ledger);
-        world.candidates.push(Candidate {
-            arn: host.id.clone(),
-            host: index,
-            agent_connected: host.is_connected,
-            agent_version: None,
-            ec2_instance_id: None,
-            registered_at: scope.now,
-            attributes: Arc::new(attributes(host, &[])),
-            groups,
-            running_tasks: 0,
+    let Scope { account, region, .. } = wanted.scope;
+    wanted.fleet.with(tx, account, region, |space| {
+        let pool = space.fargate();
+        let plan = space.plan(&pool, request);
+        let is_short = plan.placed.len() < wanted.count;
+        let hosts = plan.placed.iter().enumerate();
+        let hosts = hosts.filter_map(|(number, index)| {
+            Some(Seat {
+                host: space.seat(*index)?.0,
+                instance_arn: None,
+                // That of the subnet, known once there is an interface.
+                zone: None,
+                provider: wanted.launch.providers.get(number).cloned(),
+            })
         });
-    }
-    let plan = placement::plan(&mut world, request);
-    let is_short = plan.placed.len() < wanted.count;
-    // The zone is that of the subnet, known once there is an interface.
-    let seats = plan.placed.iter().enumerate().map(|(number, index)| Seat {
-        host: Arc::clone(&hosts[*index]),
-        instance_arn: None,
-        zone: None,
-        provider: wanted.launch.providers.get(number).cloned(),
-    });
-    Placed {
-        hosts: seats.collect(),
-        failures: if is_short {
-            vec![fargate_failure(&plan.refusals)]
-        } else {
-            vec![]
-        },
-    }
-}
-
-type Instances = (World, Vec<Arc<Host>>, Vec<Arc<ContainerInstance>>);
-
-/// The active instances of a cluster with the books of their hosts.
-fn instances(
-    tx: &Tx,
-    scope: &Scope,
-    cluster: &Cluster,
-    wanted: impl Fn(&ContainerInstance) -> bool,
-) -> Instances {
-    let within = Key::of([&scope.account, &scope.region, &cluster.name]);
-    let mut world = World::default();
-    let mut hosts: Vec<Arc<Host>> = vec![];
-    let mut rows = vec![];
-    let active = tx
-        .scan::<ContainerInstance>(&within)
-        .filter(|row| row.status == "ACTIVE" && wanted(row));
-    for row in active {
-        let key = Host::key_of(&row.account, &row.region, &row.host);
-        let Some(host) = tx.get::<Host>(&key) else { continue };
-        let (ledger, groups) = books(tx, &host);
-        let known = hosts.iter().position(|known| known.id == host.id);
-        let index = known.unwrap_or_else(|| {
-            hosts.push(Arc::clone(&host));
-            world.hosts.push(ledger);
-            hosts.len() - 1
-        });
-        world.candidates.push(candidate(&row, &host, index, groups));
-        rows.push(row);
-    }
-    (world, hosts, rows)
+        let failures = is_short.then(|| fargate_failure(&plan.refusals));
+        Placed {
+            hosts: hosts.collect(),
+            failures: failures.into_iter().collect(),
+        }
+    })
 }
 
 /// A container instance as the planner sees it; `index` is its host's place
@@ -310,10 +256,7 @@ pub(crate) fn candidate(
         arn: row.arn(),
         host: index,
         agent_connected: host.is_connected,
-        agent_version: row
-            .version_info
-            .as_ref()
-            .and_then(|info| info.agent_version.clone()),
+        agent_version: row.agent_version(),
         ec2_instance_id: Some(row.ec2_instance_id.clone()),
         registered_at: row.registered_at,
         attributes: Arc::new(attributes(host, &row.custom_attributes)),
@@ -322,20 +265,8 @@ pub(crate) fn candidate(
     }
 }
 
-/// A host's ledger and its tasks by group.
-fn books(tx: &Tx, host: &Host) -> (Ledger, BTreeMap<String, u32>) {
-    let tasks = tx.tasks_on(&host.account, &host.region, &host.id);
-    let ledger = host.ledger(tasks.iter().map(AsRef::as_ref));
-    let mut groups = BTreeMap::new();
-    for task in &tasks {
-        let group = task.task.group.clone().unwrap_or_default();
-        *groups.entry(group).or_insert(0) += 1;
-    }
-    (ledger, groups)
-}
-
 /// A host's attributes and those that users put, by name.
-fn attributes(
+pub(crate) fn attributes(
     host: &Host,
     custom: &[minato_wire::ecs::Attribute],
 ) -> BTreeMap<String, String> {

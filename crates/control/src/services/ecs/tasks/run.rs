@@ -43,6 +43,7 @@ pub(crate) async fn run_task(
     let count = usize::try_from(count).unwrap_or(1);
     let ids = cx.ids_for_tasks(count);
     let seed = cx.ids.seed();
+    let fleet = Arc::clone(&cx.fleet);
     let scope = scope.clone();
     cx.transact(move |tx| {
         let cluster = lookup::cluster(tx, &scope, input.cluster.as_deref())?;
@@ -55,6 +56,7 @@ pub(crate) async fn run_task(
         let demand = overridden_demand(&definition, &launch);
         let wanted = place::Wanted {
             scope: &scope,
+            fleet: &fleet,
             cluster: &cluster,
             definition: &definition,
             demand: &demand,
@@ -116,6 +118,7 @@ pub(crate) async fn start_task(
     let most = rules::START_STARTED_BY_MAX;
     rules::started_by(input.started_by.as_deref(), most)?;
     let ids = cx.ids_for_tasks(instances.len());
+    let fleet = Arc::clone(&cx.fleet);
     let scope = scope.clone();
     cx.transact(move |tx| {
         let cluster = lookup::cluster(tx, &scope, input.cluster.as_deref())?;
@@ -130,9 +133,8 @@ pub(crate) async fn start_task(
             match named_instance(tx, &scope, &cluster, given) {
                 Err(failure) => failures.push(failure),
                 Ok(instance) => {
-                    let checked = place::check_one(
-                        tx, &scope, &cluster, &instance, &demand, 0,
-                    );
+                    let checked =
+                        place::check_one(tx, &fleet, &instance, &demand, 0);
                     match checked {
                         Err(failure) => failures.push(failure),
                         Ok(host) => {
