@@ -5,6 +5,7 @@
 
 mod capacity_provider;
 mod service;
+mod task_set;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +20,7 @@ pub use service::{
     Deployment, OfService, Service, ServiceDeployment, ServiceEvent,
     ServiceRef, ServiceRevision,
 };
+pub use task_set::TaskSet;
 
 /// Every table of the control plane.
 pub fn tables() -> Tables {
@@ -36,6 +38,7 @@ pub fn tables() -> Tables {
             .with::<ServiceRevision>()
             .with::<ServiceDeployment>()
             .with::<ServiceEvent>()
+            .with::<TaskSet>()
             .with::<AccountSetting>(),
     )
 }

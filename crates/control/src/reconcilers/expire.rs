@@ -8,7 +8,8 @@ use minato_wire::ecs::TaskDefinitionStatus;
 
 use crate::context::Context;
 use crate::tables::{
-    CapacityProvider, RunTaskToken, Service, Task, TaskDefinition, namespace,
+    CapacityProvider, RunTaskToken, Service, ServiceRevision, Task,
+    TaskDefinition, TaskSet, namespace,
 };
 
 /// How long a client token is remembered (reference, section 2).
@@ -88,8 +89,12 @@ fn deleted_definitions(rows: &Snapshot) -> Vec<Key> {
             let within = namespace(&row.account, &row.region);
             let mut tasks = rows.scan::<Task>(&within);
             let mut services = rows.scan::<Service>(&within);
+            let mut sets = rows
+                .scan::<TaskSet>(&within)
+                .filter_map(|set| rows.get::<ServiceRevision>(&set.key()));
             !tasks.any(|task| task.task.task_definition_arn == *arn)
                 && !services.any(|service| service.uses(arn.as_deref()))
+                && !sets.any(|set| set.revision.task_definition == *arn)
         })
         .map(|row| row.key())
         .take(BATCH_MAX)

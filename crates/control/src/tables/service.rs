@@ -79,7 +79,7 @@ impl Service {
     }
 
     /// The ARN of something that belongs to the service.
-    fn arn_of(&self, kind: &str, id: &str) -> String {
+    pub(super) fn arn_of(&self, kind: &str, id: &str) -> String {
         let Service { account, region, cluster, name, .. } = self;
         let partition = partition_of(region);
         let slash = if id.is_empty() { "" } else { "/" };

@@ -126,6 +126,56 @@ pub fn controller(service: &Service) -> DeploymentControllerType {
         .unwrap_or(DeploymentControllerType::Ecs)
 }
 
+/// Checks the scale of a task set, in percent.
+///
+/// # Errors
+/// `InvalidParameter` where it is not between 0 and 100.
+pub fn scale(percent: f64) -> Result<(), RuleError> {
+    if (0.0..=100.0).contains(&percent) {
+        return Ok(());
+    }
+    Err(RuleError::invalid(
+        "The scale of a task set must be between 0 and 100 percent.",
+    ))
+}
+
+/// A part of `desired` tasks, in percent, rounded up (API reference,
+/// `TaskSet.computedDesiredCount`).
+pub fn scaled(desired: u32, percent: f64) -> u32 {
+    // 7 percent of 100 is 7, though not in binary fractions.
+    const NOISE: f64 = 1e-9;
+    let exact = f64::from(desired) * percent / 100.0;
+    let wanted = (exact - NOISE).ceil();
+    (0..=desired).find(|count| f64::from(*count) >= wanted).unwrap_or(desired)
+}
+
+/// Checks what a service of the EXTERNAL controller may not say itself: its
+/// task sets do (API reference, CreateService `deploymentController`).
+///
+/// # Errors
+/// `InvalidParameter` that names the first such member.
+pub fn external(service: &Service) -> Result<(), RuleError> {
+    let given = [
+        (service.task_definition.is_some(), "taskDefinition"),
+        (service.launch_type.is_some(), "launchType"),
+        (
+            service
+                .capacity_provider_strategy
+                .as_ref()
+                .is_some_and(|items| !items.is_empty()),
+            "capacityProviderStrategy",
+        ),
+        (service.platform_version.is_some(), "platformVersion"),
+        (service.network_configuration.is_some(), "networkConfiguration"),
+    ];
+    let given = given.into_iter().find(|(is_given, _)| *is_given);
+    let Some((_, member)) = given else { return Ok(()) };
+    Err(RuleError::invalid(format!(
+        "{member} cannot be specified for services with an EXTERNAL \
+         deployment controller. Specify it for their task sets."
+    )))
+}
+
 /// Checks a whole service.
 pub fn check(service: &Service) -> Result<(), RuleError> {
     check_count(service)?;
@@ -260,6 +310,24 @@ mod tests {
             minimum_healthy_percent: Some(min),
             maximum_percent: Some(max),
             ..DeploymentConfiguration::default()
+        }
+    }
+
+    #[test]
+    fn a_scale_is_rounded_up() {
+        for (desired, percent, expected) in [
+            (10, 50.0, 5),
+            (3, 50.0, 2),
+            (100, 7.0, 7),
+            (1, 0.1, 1),
+            (5000, 100.0, 5000),
+            (7, 0.0, 0),
+            (0, 100.0, 0),
+        ] {
+            assert_eq!(scaled(desired, percent), expected, "{percent}");
+        }
+        for wrong in [-0.1, 100.1, f64::NAN, f64::INFINITY] {
+            assert!(scale(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -8,7 +8,7 @@ use minato_wire::Timestamp;
 
 use super::BATCH_MAX;
 use crate::tables::{
-    Service, ServiceDeployment, ServiceEvent, ServiceRevision,
+    Service, ServiceDeployment, ServiceEvent, ServiceRevision, TaskSet,
 };
 
 /// How long a service deployment is remembered (API reference,
@@ -50,6 +50,8 @@ impl Expired {
             }
             owners.insert(owner);
         }
+        let sets = rows.scan::<TaskSet>(&Key::root());
+        needed.extend(sets.map(|row| row.key()));
         let is_orphan = |of: Key| !owners.contains(&of);
         let deployments = rows
             .scan::<ServiceDeployment>(&Key::root())

@@ -61,6 +61,16 @@ impl Look {
         usize::try_from(count).unwrap_or(usize::MAX)
     }
 
+    /// Whether any of its tasks should run.
+    pub(super) fn has_members(&self) -> bool {
+        !self.members.is_empty()
+    }
+
+    /// Whether the end of any of its tasks is to be counted.
+    pub(super) fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
     /// When time alone makes something due.
     pub(super) fn wake_at(
         &self,
@@ -212,7 +222,17 @@ pub(super) fn look(
     if service.status == ServiceStatus::Inactive {
         return None;
     }
-    let tasks = tasks_of(rows, service);
+    Some(look_at(rows, service, tasks_of(rows, service), pace, now))
+}
+
+/// Looks at a service and those of its tasks that count.
+pub(super) fn look_at(
+    rows: &impl ReadIndex,
+    service: &Service,
+    tasks: Vec<Arc<Task>>,
+    pace: Pace,
+    now: Timestamp,
+) -> Look {
     let eyes = Eyes::new(rows, service, now);
     let members: Vec<Member> = tasks
         .iter()
@@ -235,7 +255,7 @@ pub(super) fn look(
         let target = eyes.target(pace, eyes.zones());
         Scheme::Replica(plan(&members, &target))
     };
-    Some(Look { members, ended, unprotected_at, scheme })
+    Look { members, ended, unprotected_at, scheme }
 }
 
 /// The key of a task of a service.

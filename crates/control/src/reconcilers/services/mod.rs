@@ -9,12 +9,14 @@ mod eyes;
 mod fate;
 mod look;
 mod pass;
+mod sets;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use minato_core::status::ServiceStatus;
 use minato_store::{Changes, Commit, Key};
 use minato_wire::{ApiError, Timestamp};
 use tokio::task::JoinSet;
@@ -23,7 +25,9 @@ use tokio_util::sync::CancellationToken;
 use self::look::{keys_within, look};
 use self::pass::{Outcome, Turn};
 use crate::context::Context;
-use crate::tables::{ContainerInstance, Host, Service, Task, namespace};
+use crate::tables::{
+    ContainerInstance, Host, Service, ServiceRef, Task, TaskSet, namespace,
+};
 
 /// The most tasks one transaction starts, so that none becomes large.
 const STARTS_MAX: usize = 100;
@@ -98,6 +102,11 @@ impl Scheduler {
             self.due.insert(change.key);
         }
         let mut is_freed = false;
+        for change in commit.of::<TaskSet>() {
+            let Some(row) = change.after.or(change.before) else { continue };
+            let ServiceRef { account, region, cluster, name, .. } = &row.of;
+            self.due.insert(Service::key_of(account, region, cluster, name));
+        }
         for change in commit.of::<Task>() {
             let is_over =
                 change.after.as_ref().is_none_or(|task| task.is_stopped());
@@ -197,24 +206,45 @@ async fn see_to(cx: Arc<Context>, key: Key) -> Seen {
     let (now, pace) = (cx.clock.now(), cx.config.pace);
     let rows = cx.snapshot();
     let Some(service) = rows.get::<Service>(&key) else { return nothing };
-    let Some(seen) = look(&rows, &service, pace, now) else { return nothing };
-    let next_at = seen.wake_at(&service, now);
-    if !seen.is_due(&rows, &service, now) {
+    if service.status == ServiceStatus::Inactive {
+        return nothing;
+    }
+    let (next_at, is_due, starts, sets) = if service.is_rolling() {
+        let Some(seen) = look(&rows, &service, pace, now) else {
+            return nothing;
+        };
+        let is_due = seen.is_due(&rows, &service, now);
+        (seen.wake_at(&service, now), is_due, seen.starts(), 1)
+    } else {
+        let sets = sets::look(&rows, &service, pace, now);
+        let next_at = sets.iter().filter_map(|set| set.wake_at(now)).min();
+        let is_over =
+            sets.is_empty() && service.status == ServiceStatus::Draining;
+        let is_due = is_over || sets.iter().any(|set| set.is_due(&rows, now));
+        let starts = sets.iter().map(sets::SetLook::starts).sum();
+        (next_at, is_due, starts, sets.len())
+    };
+    if !is_due {
         return Seen { next_at, ..nothing };
     }
-    let starts = seen.starts().min(STARTS_MAX);
+    let starts = starts.min(STARTS_MAX);
     let turn = Turn {
         now,
         pace,
-        draw: cx.draw(pass::DRAWS),
+        draw: cx.draw(pass::DRAWS * sets.max(1)),
         ids: cx.ids_for_tasks(starts),
         seed: cx.ids.seed(),
         fleet: Arc::clone(&cx.fleet),
     };
+    let is_rolling = service.is_rolling();
     let changed = key.clone();
     let passed = cx
         .transact(move |tx| -> Result<Outcome, ApiError> {
-            Ok(pass::pass(tx, &changed, turn))
+            Ok(if is_rolling {
+                pass::pass(tx, &changed, turn)
+            } else {
+                sets::pass(tx, &changed, turn)
+            })
         })
         .await;
     match passed {

@@ -58,6 +58,7 @@ pub(super) fn pass(tx: &mut Tx, key: &Key, turn: Turn) -> Outcome {
         tx,
         turn,
         outcome: Outcome::default(),
+        set: None,
     };
     pass.run(seen);
     let Pass { service, outcome, .. } = pass;
@@ -71,11 +72,13 @@ pub(super) struct Pass<'a> {
     pub(super) tx: &'a mut Tx,
     pub(super) service: Service,
     pub(super) turn: Turn,
-    outcome: Outcome,
+    pub(super) outcome: Outcome,
+    /// The task set that `service` stands for, if it does.
+    pub(super) set: Option<String>,
 }
 
 impl Pass<'_> {
-    fn run(&mut self, seen: Look) {
+    pub(super) fn run(&mut self, seen: Look) {
         let now = self.turn.now;
         let begun = ServiceDeploymentEvent::Begun;
         roll::step(self.tx, &self.service, begun, now, None);
@@ -121,7 +124,8 @@ impl Pass<'_> {
 
     fn tell(&mut self, text: &str) {
         let Turn { draw, now, .. } = &mut self.turn;
-        roll::tell(self.tx, &mut self.service, draw, *now, text);
+        let set = self.set.as_deref();
+        roll::tell_of(self.tx, &mut self.service, set, draw, *now, text);
     }
 
     /// Tells of a problem. The same kind is told again after a long time only,
@@ -153,6 +157,7 @@ impl Pass<'_> {
         else {
             return 0;
         };
+        let kind = if self.set.is_some() { "taskSet" } else { "deployment" };
         let (mut running, mut pending) = (vec![], 0_usize);
         let mut unhealthy = vec![];
         for Stop { id, cause } in stops {
@@ -167,7 +172,7 @@ impl Pass<'_> {
                 | StopCause::Replaced
                 | StopCause::Displaced
                 | StopCause::Rebalanced => format!(
-                    "Scaling activity initiated by (deployment {deployment})"
+                    "Scaling activity initiated by ({kind} {deployment})"
                 ),
             };
             let code = TaskStopCode::ServiceSchedulerInitiated;

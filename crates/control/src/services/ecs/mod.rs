@@ -11,6 +11,7 @@ mod register;
 pub(crate) mod services;
 mod tags;
 pub(crate) mod task_definitions;
+pub(crate) mod task_sets;
 pub(crate) mod tasks;
 pub(crate) mod view;
 
@@ -25,7 +26,6 @@ fn unserved(message: String) -> ApiError {
     error::unsupported_feature_exception(message)
 }
 
-const TASK_SETS: &str = "task sets and the EXTERNAL controller are not built";
 const DAEMONS: &str = "managed daemons need managed instances";
 const EXPRESS: &str = "Express services need load balancers";
 
@@ -72,7 +72,7 @@ operations! {
         "SubmitAttachmentStateChanges", Support::Full => tasks::submit_attachment_state_changes;
         "SubmitContainerStateChange", Support::Full => tasks::submit_container_state_change;
         "SubmitTaskStateChange", Support::Full => tasks::submit_task_state_change;
-        "CreateService", Support::Partial("no load balancers, Service Connect, service registries, volumes, alarms or hooks; controller ECS, strategy ROLLING") => services::create_service;
+        "CreateService", Support::Partial("no load balancers, Service Connect, service registries, volumes, alarms or hooks; controllers ECS and EXTERNAL, strategy ROLLING") => services::create_service;
         "UpdateService", Support::Partial("as CreateService") => services::update_service;
         "DeleteService", Support::Full => services::delete_service;
         "DescribeServices", Support::Full => services::describe_services;
@@ -82,24 +82,26 @@ operations! {
         "DescribeServiceRevisions", Support::Full => services::describe_service_revisions;
         "ListServiceDeployments", Support::Full => services::list_service_deployments;
         "StopServiceDeployment", Support::Full => services::stop_service_deployment;
+        "ContinueServiceDeployment", Support::Partial("there are no lifecycle hooks, so no deployment ever waits") => services::continue_service_deployment;
+        "CreateTaskSet", Support::Partial("no load balancers and service registries") => task_sets::create_task_set;
+        "DeleteTaskSet", Support::Full => task_sets::delete_task_set;
+        "DescribeTaskSets", Support::Full => task_sets::describe_task_sets;
+        "UpdateServicePrimaryTaskSet", Support::Full => task_sets::update_service_primary_task_set;
+        "UpdateTaskSet", Support::Full => task_sets::update_task_set;
         "GetTaskProtection", Support::Full => services::get_task_protection;
         "UpdateTaskProtection", Support::Full => services::update_task_protection;
     }
     refused {
-        "ContinueServiceDeployment": "deployment lifecycle hooks are not built";
         "CreateDaemon": DAEMONS;
         "CreateExpressGatewayService": EXPRESS;
-        "CreateTaskSet": TASK_SETS;
         "DeleteDaemon": DAEMONS;
         "DeleteDaemonTaskDefinition": DAEMONS;
         "DeleteExpressGatewayService": EXPRESS;
-        "DeleteTaskSet": TASK_SETS;
         "DescribeDaemon": DAEMONS;
         "DescribeDaemonDeployments": DAEMONS;
         "DescribeDaemonRevisions": DAEMONS;
         "DescribeDaemonTaskDefinition": DAEMONS;
         "DescribeExpressGatewayService": EXPRESS;
-        "DescribeTaskSets": TASK_SETS;
         "ExecuteCommand": "the exec channel is not built yet";
         "ListDaemonDeployments": DAEMONS;
         "ListDaemonTaskDefinitions": DAEMONS;
@@ -108,7 +110,5 @@ operations! {
         "UpdateContainerAgent": "the agent is part of the binary and is updated with it";
         "UpdateDaemon": DAEMONS;
         "UpdateExpressGatewayService": EXPRESS;
-        "UpdateServicePrimaryTaskSet": TASK_SETS;
-        "UpdateTaskSet": TASK_SETS;
     }
 }

@@ -15,10 +15,11 @@ use minato_wire::ecs::{
 };
 
 use super::lookup::{self, Read, resource_id};
-use super::{capacity_providers, container_instances};
+use super::{capacity_providers, container_instances, task_sets};
 use crate::context::{Context, Scope};
 use crate::tables::{
-    CapacityProvider, Cluster, ContainerInstance, Service, Task, TaskDefinition,
+    CapacityProvider, Cluster, ContainerInstance, Service, Task,
+    TaskDefinition, TaskSet,
 };
 
 /// A row that has tags.
@@ -29,6 +30,7 @@ enum Tagged {
     Definition(Arc<TaskDefinition>),
     Task(Arc<Task>),
     Service(Arc<Service>),
+    TaskSet(Arc<TaskSet>),
 }
 
 impl Tagged {
@@ -41,6 +43,9 @@ impl Tagged {
             Tagged::Task(row) => row.task.tags.as_deref().unwrap_or_default(),
             Tagged::Service(row) => {
                 row.service.tags.as_deref().unwrap_or_default()
+            }
+            Tagged::TaskSet(row) => {
+                row.shown.tags.as_deref().unwrap_or_default()
             }
         }
     }
@@ -65,6 +70,11 @@ impl Tagged {
             Tagged::Task(row) => {
                 let mut row = Task::clone(row);
                 row.task.tags = Some(tags);
+                tx.put(row);
+            }
+            Tagged::TaskSet(row) => {
+                let mut row = TaskSet::clone(row);
+                row.shown.tags = Some(tags);
                 tx.put(row);
             }
             Tagged::Service(row) => {
@@ -144,7 +154,17 @@ fn find(
                 .ok_or_else(not_found)
         }
         // Kinds that exist in ECS, but not here: there can be none.
-        "task-set" | "daemon" => Err(not_found()),
+        "task-set" => {
+            let (cluster, rest) = in_cluster()?;
+            let (service, _) = rest.split_once('/').ok_or_else(invalid)?;
+            let cluster = lookup::cluster(rows, scope, Some(cluster))?;
+            let service = lookup::service(rows, &cluster, Some(service))?;
+            task_sets::tagged(rows, &service, arn)
+                .filter(|row| !row.is_draining)
+                .map(Tagged::TaskSet)
+                .ok_or_else(not_found)
+        }
+        "daemon" => Err(not_found()),
         _ => Err(invalid()),
     }
 }

@@ -1,5 +1,6 @@
 mod play;
 mod requests;
+mod sets;
 mod spot;
 
 use minato_core::service::Pace;

@@ -10,8 +10,8 @@ async fn what_is_not_built_is_refused_and_not_ignored() {
     let play = Play::new(1).await;
     play.define("web", 50, false).await;
     let (cx, scope) = (&play.bed.cx, play.bed.scope());
-    let external = ecs::DeploymentController {
-        r#type: Some(ecs::DeploymentControllerType::External),
+    let code_deploy = ecs::DeploymentController {
+        r#type: Some(ecs::DeploymentControllerType::CodeDeploy),
     };
     let alarms = ecs::DeploymentAlarms {
         alarm_names: Some(vec!["a".into()]),
@@ -26,7 +26,7 @@ async fn what_is_not_built_is_refused_and_not_ignored() {
     };
     for input in [
         CreateServiceRequest {
-            deployment_controller: Some(external),
+            deployment_controller: Some(code_deploy),
             ..web(1)
         },
         CreateServiceRequest {

@@ -18,19 +18,19 @@ use crate::tables::{Cluster, TaskDefinition};
 
 /// Members that need what Minato does not have yet.
 #[derive(Debug, Default)]
-pub(super) struct Unserved<'a> {
-    pub(super) load_balancers: Option<&'a [ecs::LoadBalancer]>,
-    pub(super) service_registries: Option<&'a [ecs::ServiceRegistry]>,
-    pub(super) service_connect: Option<&'a ecs::ServiceConnectConfiguration>,
-    pub(super) volumes: Option<&'a [ecs::ServiceVolumeConfiguration]>,
-    pub(super) lattice: Option<&'a [ecs::VpcLatticeConfiguration]>,
-    pub(super) deployment: Option<&'a DeploymentConfiguration>,
-    pub(super) controller: Option<DeploymentControllerType>,
+pub(crate) struct Unserved<'a> {
+    pub(crate) load_balancers: Option<&'a [ecs::LoadBalancer]>,
+    pub(crate) service_registries: Option<&'a [ecs::ServiceRegistry]>,
+    pub(crate) service_connect: Option<&'a ecs::ServiceConnectConfiguration>,
+    pub(crate) volumes: Option<&'a [ecs::ServiceVolumeConfiguration]>,
+    pub(crate) lattice: Option<&'a [ecs::VpcLatticeConfiguration]>,
+    pub(crate) deployment: Option<&'a DeploymentConfiguration>,
+    pub(crate) controller: Option<DeploymentControllerType>,
 }
 
 impl Unserved<'_> {
     /// Refuses what would otherwise be accepted and then ignored.
-    pub(super) fn refuse(&self) -> Result<(), ApiError> {
+    pub(crate) fn refuse(&self) -> Result<(), ApiError> {
         fn some<T>(list: Option<&[T]>) -> bool {
             list.is_some_and(|list| !list.is_empty())
         }
@@ -60,9 +60,8 @@ impl Unserved<'_> {
                 "a deploymentConfiguration.strategy other than ROLLING",
             ),
             (
-                self.controller
-                    .is_some_and(|one| one != DeploymentControllerType::Ecs),
-                "a deployment controller other than ECS",
+                self.controller == Some(DeploymentControllerType::CodeDeploy),
+                "the CODE_DEPLOY deployment controller",
             ),
         ];
         match wanted.into_iter().find(|(is_wanted, _)| *is_wanted) {
@@ -75,7 +74,7 @@ impl Unserved<'_> {
 }
 
 /// What the service's tasks run on: `launchType` or a strategy, never both.
-pub(super) fn choose(
+pub(crate) fn choose(
     service: &mut ecs::Service,
     cluster: &Cluster,
     launch_type: Option<LaunchType>,
@@ -94,7 +93,7 @@ pub(super) fn choose(
 }
 
 /// The network configuration as ECS shows it, with its defaults.
-pub(super) fn network(given: NetworkConfiguration) -> NetworkConfiguration {
+pub(crate) fn network(given: NetworkConfiguration) -> NetworkConfiguration {
     NetworkConfiguration {
         awsvpc_configuration: given.awsvpc_configuration.map(|given| {
             ecs::AwsVpcConfiguration {
@@ -111,7 +110,7 @@ pub(super) fn network(given: NetworkConfiguration) -> NetworkConfiguration {
 /// Checks a whole service and gives what a new revision of it would run.
 ///
 /// `launch_type` is what its tasks have, whoever decides it.
-pub(super) fn content(
+pub(crate) fn content(
     tx: &mut Tx,
     scope: &Scope,
     service: &mut ecs::Service,

@@ -9,8 +9,8 @@ use minato_store::Tx;
 use minato_wire::ApiError;
 use minato_wire::ecs::{
     self, CreateServiceRequest, CreateServiceResponse, DeploymentController,
-    DeploymentControllerType, PropagateTags, ResourceManagementType,
-    SchedulingStrategy, error,
+    DeploymentControllerType, LaunchType, PropagateTags,
+    ResourceManagementType, SchedulingStrategy, error,
 };
 
 use super::super::lookup;
@@ -127,8 +127,22 @@ fn new_row(
     let strategy = input.capacity_provider_strategy.clone();
     let definition = input.task_definition.clone();
     let mut service = asked_for(scope, input)?;
-    let launch_type =
-        check::choose(&mut service, cluster, launch_type, strategy.as_deref())?;
+    let is_external =
+        rules::controller(&service) == DeploymentControllerType::External;
+    let launch_type = if is_external {
+        rules::external(&ecs::Service {
+            task_definition: definition.clone(),
+            launch_type,
+            capacity_provider_strategy: strategy.clone(),
+            ..service.clone()
+        })?;
+        service.desired_count.get_or_insert(0);
+        rules::check(&service)?;
+        LaunchType::Ec2
+    } else {
+        let strategy = strategy.as_deref();
+        check::choose(&mut service, cluster, launch_type, strategy)?
+    };
     if service.availability_zone_rebalancing.is_none() {
         service.availability_zone_rebalancing =
             Some(rules::default_rebalancing(&ecs::Service {
@@ -155,6 +169,9 @@ fn new_row(
         inactive_at: None,
         complaints: BTreeMap::new(),
     };
+    if is_external {
+        return Ok(row);
+    }
     let definition = run::definition(tx, scope, definition.as_deref())?;
     let content =
         check::content(tx, scope, &mut row.service, launch_type, &definition)?;

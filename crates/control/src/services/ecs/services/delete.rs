@@ -4,10 +4,10 @@ use minato_core::status::{ServiceEvent, ServiceStatus};
 use minato_wire::ApiError;
 use minato_wire::ecs::{DeleteServiceRequest, DeleteServiceResponse, error};
 
-use super::super::lookup;
+use super::super::{lookup, task_sets};
 use super::{roll, view};
 use crate::context::{Context, Scope};
-use crate::tables::Service;
+use crate::tables::{Service, TaskSet};
 
 pub(crate) async fn delete_service(
     cx: &Context,
@@ -33,6 +33,20 @@ pub(crate) async fn delete_service(
                     "The service cannot be stopped while it is scaled above \
                      0.",
                 ));
+            }
+            let sets = task_sets::task_sets_of(tx, &known);
+            if is_active && !sets.is_empty() && input.force != Some(true) {
+                return Err(error::invalid_parameter_exception(
+                    "The service cannot be deleted while it has task sets. \
+                     Delete its task sets first or use the force option.",
+                ));
+            }
+            for set in sets {
+                tx.put(TaskSet {
+                    is_draining: true,
+                    is_primary: false,
+                    ..TaskSet::clone(&set)
+                });
             }
             let mut row = Service::clone(&known);
             row.status =

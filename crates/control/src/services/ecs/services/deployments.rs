@@ -7,6 +7,7 @@ use minato_core::status::{
 };
 use minato_wire::ApiError;
 use minato_wire::ecs::{
+    ContinueServiceDeploymentRequest, ContinueServiceDeploymentResponse,
     DescribeServiceDeploymentsRequest, DescribeServiceDeploymentsResponse,
     DescribeServiceRevisionsRequest, DescribeServiceRevisionsResponse,
     ListServiceDeploymentsRequest, ListServiceDeploymentsResponse,
@@ -231,4 +232,34 @@ pub(crate) async fn stop_service_deployment(
     })
     .await?;
     Ok(StopServiceDeploymentResponse { service_deployment_arn: Some(answer) })
+}
+
+/// No deployment waits here: there are no hooks that would have it wait.
+pub(crate) async fn continue_service_deployment(
+    cx: &Context,
+    scope: &Scope,
+    input: ContinueServiceDeploymentRequest,
+) -> Result<ContinueServiceDeploymentResponse, ApiError> {
+    let rows = cx.snapshot();
+    let arn = input.service_deployment_arn.unwrap_or_default();
+    let missing = || {
+        error::service_deployment_not_found_exception(
+            "The service deployment was not found.",
+        )
+    };
+    let Part { service, id } =
+        part(&rows, scope, "service-deployment", &arn).ok_or_else(missing)?;
+    let key = service.owner().key().with(&id);
+    let row = rows.get::<ServiceDeployment>(&key).ok_or_else(missing)?;
+    if row.status.is_final() {
+        return Err(error::invalid_parameter_exception(format!(
+            "The service deployment cannot be continued because it is {}.",
+            row.status
+        )));
+    }
+    Err(error::invalid_parameter_exception(format!(
+        "The service deployment has no lifecycle hook {} that awaits an \
+         action.",
+        input.hook_id.unwrap_or_default()
+    )))
 }

@@ -329,6 +329,23 @@ pub(crate) fn tell(
     now: Timestamp,
     text: &str,
 ) {
+    tell_of(tx, service, None, draw, now, text);
+}
+
+/// Adds an event of a task set, where one is named.
+pub(crate) fn tell_of(
+    tx: &mut Tx,
+    service: &mut Service,
+    task_set: Option<&str>,
+    draw: &mut Draw,
+    now: Timestamp,
+    text: &str,
+) {
+    let name = &service.name;
+    let message = match task_set {
+        None => format!("(service {name}) {text}"),
+        Some(id) => format!("(service {name}, taskSet {id}) {text}"),
+    };
     service.events += 1;
     let number = service.events;
     tx.put(ServiceEvent {
@@ -337,7 +354,7 @@ pub(crate) fn tell(
         event: ecs::ServiceEvent {
             id: Some(ServiceEventId::new(draw.next()).dashed()),
             created_at: Some(now),
-            message: Some(format!("(service {}) {text}", service.name)),
+            message: Some(message),
         },
     });
     if let Some(old) = number.checked_sub(EVENTS_MAX) {

@@ -86,6 +86,9 @@ fn change(
             "Minato does not change the deployment controller of a service.",
         ));
     }
+    if !row.is_rolling() {
+        return change_external(row, input);
+    }
     let before = row.service.clone();
     let is_forced = input.force_new_deployment == Some(true);
     let definition = input.task_definition.clone();
@@ -118,6 +121,32 @@ fn change(
     if is_new {
         roll::begin(tx, row, content, draw, scope.now);
     }
+    Ok(())
+}
+
+/// What task sets say cannot be changed at their service (API reference,
+/// UpdateService).
+fn change_external(
+    row: &mut Service,
+    input: UpdateServiceRequest,
+) -> Result<(), ApiError> {
+    rules::external(&ecs::Service {
+        task_definition: input.task_definition.clone(),
+        capacity_provider_strategy: input.capacity_provider_strategy.clone(),
+        platform_version: input.platform_version.clone(),
+        network_configuration: input.network_configuration.clone(),
+        ..Default::default()
+    })?;
+    if input.force_new_deployment == Some(true) {
+        return Err(error::invalid_parameter_exception(
+            "A service with an EXTERNAL deployment controller has no \
+             deployments to force.",
+        ));
+    }
+    merge(&mut row.service, input);
+    rules::check(&row.service)?;
+    let desired = row.service.desired_count.unwrap_or(0);
+    row.desired = u32::try_from(desired).unwrap_or(0);
     Ok(())
 }
 

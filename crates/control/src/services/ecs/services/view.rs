@@ -8,6 +8,7 @@ use minato_wire::ecs::{
 };
 
 use super::super::lookup::Read;
+use super::super::task_sets;
 use super::roll;
 use crate::services::partition_of;
 use crate::tables::{
@@ -28,14 +29,14 @@ pub(crate) fn tasks_of(rows: &impl Read, service: &Service) -> Vec<Arc<Task>> {
 
 /// How many tasks run and how many are about to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(crate) struct Counts {
     running: usize,
     pending: usize,
 }
 
 impl Counts {
     /// Counts those tasks for which `wanted` holds.
-    pub(super) fn of(
+    pub(crate) fn of(
         tasks: &[Arc<Task>],
         wanted: impl Fn(&Task) -> bool,
     ) -> Counts {
@@ -62,6 +63,16 @@ impl Counts {
             }
         }
         counts
+    }
+
+    /// How many run.
+    pub(crate) fn running(&self) -> u32 {
+        u32::try_from(self.running).unwrap_or(u32::MAX)
+    }
+
+    /// How many are about to.
+    pub(crate) fn pending(&self) -> u32 {
+        u32::try_from(self.pending).unwrap_or(u32::MAX)
     }
 
     fn of_revision(
@@ -110,6 +121,10 @@ pub(super) fn service(rows: &impl Read, row: &Service) -> ecs::Service {
                 .map(|(age, one)| deployment(rows, row, age, one, &tasks))
                 .collect(),
         ),
+        task_sets: (!row.is_rolling()).then(|| {
+            let sets = task_sets::task_sets_of(rows, row);
+            sets.iter().map(|set| task_sets::task_set(rows, row, set)).collect()
+        }),
         role_arn: role(rows, row),
         events: Some(events(rows, row)),
         current_service_deployment: row
@@ -158,8 +173,14 @@ fn deployment(
 
 /// The service-linked role, which services with network interfaces use.
 fn role(rows: &impl Read, row: &Service) -> Option<String> {
-    let primary = row.primary()?;
-    let key = row.owner().key().with(&primary.revision);
+    let revision = match row.primary() {
+        Some(primary) => primary.revision.clone(),
+        None => {
+            let set = task_sets::primary_of(rows, row)?;
+            set.deployment.revision.clone()
+        }
+    };
+    let key = row.owner().key().with(&revision);
     let revision = rows.row::<ServiceRevision>(&key)?;
     let definition = rows.row::<TaskDefinition>(&TaskDefinition::key_of(
         &row.account,
