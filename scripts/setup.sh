@@ -18,15 +18,16 @@ need_packages() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
 }
 
-# The stock AWS CLI and boto3, in a virtual environment below target/.
+# The stock AWS CLI and boto3, and a deploy script that people use, in a virtual
+# environment below target/.
 need_aws() {
   local venv=target/venv
-  if [ ! -x "$venv/bin/aws" ]; then
+  if [ ! -x "$venv/bin/aws" ] || [ ! -x "$venv/bin/ecs" ]; then
     python3 -c 'import ensurepip, venv' 2>/dev/null || need_packages <<<"/nonexistent python3-venv"
-    say "installing the AWS CLI and boto3 into $venv"
+    say "installing the AWS CLI, boto3 and ecs-deploy into $venv"
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check \
-      awscli==1.45.11 boto3==1.43.11 botocore==1.43.11
+      awscli==1.45.11 boto3==1.43.11 botocore==1.43.11 ecs-deploy==1.17.0
   fi
   PATH="$PWD/$venv/bin:$PATH"
   export PATH

@@ -14,7 +14,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const SERVE: &str =
     "trap 'exit 0' TERM; while :; do sleep 0.1; done";
 
-fn define(site: &mut Site, family: &str, command: &[&str]) -> Value {
+pub(crate) fn define(site: &mut Site, family: &str, command: &[&str]) -> Value {
     let definition = json!({
         "family": family,
         "containerDefinitions": [{

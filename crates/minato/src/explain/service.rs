@@ -1,6 +1,9 @@
 //! Why a service is not as it should be.
 
-use minato_wire::ecs::{self, DeploymentRolloutState, TaskStopCode};
+use minato_wire::ecs::{
+    self, DeploymentControllerType, DeploymentRolloutState, StabilityStatus,
+    TaskStopCode,
+};
 
 /// The whole story of a service in one paragraph.
 pub(super) fn paragraph(service: &ecs::Service, tasks: &[ecs::Task]) -> String {
@@ -13,6 +16,14 @@ pub(super) fn paragraph(service: &ecs::Service, tasks: &[ecs::Task]) -> String {
     let (desired, running) =
         (number(service.desired_count), number(service.running_count));
     let deployments = service.deployments.as_deref().unwrap_or_default();
+    let sets = service.task_sets.as_deref().unwrap_or_default();
+    let is_external =
+        service.deployment_controller.as_ref().is_some_and(|controller| {
+            controller.r#type == Some(DeploymentControllerType::External)
+        });
+    if is_external {
+        return external(name, service, sets);
+    }
     let is_settled = running == desired && deployments.len() == 1;
     let mut text = if is_settled {
         format!(
@@ -35,6 +46,61 @@ pub(super) fn paragraph(service: &ecs::Service, tasks: &[ecs::Task]) -> String {
     }
     if let Some(why) = last_failure(service, tasks).filter(|_| !is_settled) {
         text.push_str(&format!(" The last task that failed: {why}"));
+    }
+    text
+}
+
+/// The story of a service that others deploy, set by set.
+fn external(
+    name: &str,
+    service: &ecs::Service,
+    sets: &[ecs::TaskSet],
+) -> String {
+    let number = |count: Option<i32>| count.unwrap_or(0);
+    if sets.is_empty() {
+        return format!(
+            "Service {name} is deployed by task sets (its deployment \
+             controller is EXTERNAL) and has none: create-task-set makes one."
+        );
+    }
+    let is_steady = |set: &ecs::TaskSet| {
+        set.stability_status == Some(StabilityStatus::SteadyState)
+    };
+    let mut text = if sets.iter().all(is_steady) {
+        format!(
+            "Service {name} has {} running tasks in {} steady task sets; \
+             nothing is wrong with it.",
+            number(service.running_count),
+            sets.len()
+        )
+    } else {
+        format!("Service {name} has task sets that are not steady yet.")
+    };
+    for set in sets.iter().filter(|set| !is_steady(set)) {
+        let definition = set.task_definition.as_deref().unwrap_or_default();
+        text.push_str(&format!(
+            " The {} set {} of {} should have {} tasks and has {} running, \
+             with {} more on the way.",
+            set.status.as_deref().unwrap_or_default(),
+            set.id.as_deref().unwrap_or_default(),
+            definition.rsplit('/').next().unwrap_or_default(),
+            number(set.computed_desired_count),
+            number(set.running_count),
+            number(set.pending_count),
+        ));
+    }
+    let is_primary =
+        |set: &ecs::TaskSet| set.status.as_deref() == Some("PRIMARY");
+    if !sets.iter().any(is_primary) {
+        text.push_str(
+            " None of its sets is primary; update-service-primary-task-set \
+             makes one so.",
+        );
+    }
+    if !sets.iter().all(is_steady)
+        && let Some(told) = complaint(service)
+    {
+        text.push_str(&format!(" It says: {told}"));
     }
     text
 }
@@ -115,6 +181,36 @@ mod tests {
             events: Some(events.collect()),
             ..Default::default()
         }
+    }
+
+    #[test]
+    fn an_external_service_is_told_set_by_set() {
+        let mut one = service(3, &["(service web) was unable to place a task"]);
+        one.deployments = Some(vec![]);
+        one.deployment_controller = Some(ecs::DeploymentController {
+            r#type: Some(DeploymentControllerType::External),
+        });
+        let told = paragraph(&one, &[]);
+        assert!(told.contains("and has none"), "{told}");
+        let set = |status: &str, stability, running| ecs::TaskSet {
+            id: Some(format!("ecs-svc/{running}")),
+            status: Some(status.to_owned()),
+            task_definition: Some("arn:…:task-definition/web:3".into()),
+            stability_status: Some(stability),
+            computed_desired_count: Some(2),
+            running_count: Some(running),
+            ..Default::default()
+        };
+        let steady = set("PRIMARY", StabilityStatus::SteadyState, 2);
+        one.task_sets = Some(vec![steady.clone()]);
+        let told = paragraph(&one, &[]);
+        assert!(told.ends_with("nothing is wrong with it."), "{told}");
+        let young = set("ACTIVE", StabilityStatus::Stabilizing, 1);
+        one.task_sets = Some(vec![young]);
+        let told = paragraph(&one, &[]);
+        assert!(told.contains("The ACTIVE set ecs-svc/1 of web:3 should have 2 tasks and has 1 running"), "{told}");
+        assert!(told.contains("None of its sets is primary"), "{told}");
+        assert!(told.contains("unable to place"), "{told}");
     }
 
     #[test]
