@@ -231,6 +231,21 @@ impl Space {
         .collect()
     }
 
+    /// The container instances of a cluster, also those that take no tasks,
+    /// but for deregistered ones.
+    pub(crate) fn registered(&self, cluster: &str) -> Vec<usize> {
+        let seats = self.seats.iter().enumerate();
+        seats
+            .filter(|(_, seat)| {
+                let row = seat.instance.as_ref();
+                row.is_some_and(|row| {
+                    row.cluster == cluster && row.status != "INACTIVE"
+                })
+            })
+            .map(|(index, _)| index)
+            .collect()
+    }
+
     /// One container instance, if it is active.
     pub(crate) fn instance(&self, row: &ContainerInstance) -> Vec<usize> {
         let of_cluster = self.clusters.get(&row.cluster);

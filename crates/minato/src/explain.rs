@@ -1,6 +1,7 @@
 //! `minato explain`: why a task or a service is not as it should be, in one
 //! paragraph.
 
+mod hosts;
 mod service;
 
 use std::process::ExitCode;
@@ -18,15 +19,55 @@ pub(crate) fn run(home: &Home, args: &ExplainArgs) -> Result<ExitCode> {
     let text = block_on(async {
         let services = api.services(&args.what).await?;
         if services.is_empty() {
-            return Ok(paragraph(&api.find(&args.what).await?));
+            let task = api.find(&args.what).await?;
+            let whereabouts = whereabouts(&api, &task).await?;
+            return Ok(paragraph(&task) + &whereabouts);
         }
         let tasks = api.tasks(true).await?;
-        let paragraphs =
-            services.iter().map(|service| service::paragraph(service, &tasks));
-        Ok(paragraphs.collect::<Vec<_>>().join("\n\n"))
+        let mut told = vec![];
+        for service in &services {
+            let mut text = service::paragraph(service, &tasks);
+            if !service::is_settled(service) {
+                text.push_str(&hosts::considered(&api, service).await?);
+            }
+            told.push(text);
+        }
+        Ok(told.join("\n\n"))
     })?;
     say!("{text}")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where a task is that is not over, and whether its host is well.
+async fn whereabouts(api: &Api, task: &ecs::Task) -> Result<String> {
+    let Some(arn) = &task.container_instance_arn else {
+        return Ok(String::new());
+    };
+    if task.last_status.as_deref() == Some("STOPPED") {
+        return Ok(String::new());
+    }
+    let found: ecs::DescribeContainerInstancesResponse = api
+        .ecs(
+            "DescribeContainerInstances",
+            &ecs::DescribeContainerInstancesRequest {
+                cluster: task.cluster_arn.clone(),
+                container_instances: Some(vec![arn.clone()]),
+                ..Default::default()
+            },
+        )
+        .await?;
+    let id: String = arn.rsplit('/').next().unwrap_or_default().to_owned();
+    let id: String = id.chars().take(12).collect();
+    let instances = found.container_instances.unwrap_or_default();
+    let Some(instance) = instances.first() else {
+        return Ok(format!(" Its host {id} is gone."));
+    };
+    let agent = match instance.agent_connected {
+        Some(true) => "whose agent is connected",
+        Some(false) | None => "whose agent is not connected",
+    };
+    let status = instance.status.as_deref().unwrap_or_default();
+    Ok(format!(" It is on host {id}, which is {status} and {agent}."))
 }
 
 /// The whole story of a task in one paragraph.

@@ -17,13 +17,125 @@ pub static SERVICE: m::Service = m::Service {
     unserved: &[],
 };
 
-static OPERATIONS: &[m::Operation] = &[m::Operation {
-    name: "InterruptSpotTasks",
-    input: Some(&INTERRUPT_INPUT),
-    output: Some(&INTERRUPT_OUTPUT),
-    result_wrapper: None,
-    errors: &["InvalidParameterException", "ClusterNotFoundException"],
-}];
+static OPERATIONS: &[m::Operation] = &[
+    m::Operation {
+        name: "ExplainPlacement",
+        input: Some(&EXPLAIN_INPUT),
+        output: Some(&EXPLAIN_OUTPUT),
+        result_wrapper: None,
+        errors: &["ServiceNotFoundException", "ClusterNotFoundException"],
+    },
+    m::Operation {
+        name: "InterruptSpotTasks",
+        input: Some(&INTERRUPT_INPUT),
+        output: Some(&INTERRUPT_OUTPUT),
+        result_wrapper: None,
+        errors: &["InvalidParameterException", "ClusterNotFoundException"],
+    },
+];
+
+/// Asks which hosts could take one more task of a service, and what the
+/// others lack.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExplainPlacementRequest {
+    /// Name or ARN of the cluster; `default` where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// The service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+}
+
+/// What placement makes of each host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExplainPlacementResponse {
+    /// The task definition of the task that was tried; none where the service
+    /// has nothing to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_definition: Option<String>,
+    /// CPU units that it takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<i32>,
+    /// MiB of memory that it takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<i32>,
+    /// The hosts that were considered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<Vec<ConsideredHost>>,
+}
+
+/// A host, and what keeps the task from it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsideredHost {
+    /// The host's id, which is that of its container instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Its availability zone, if it names one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub availability_zone: Option<String>,
+    /// Everything that keeps the task from it; empty if it could have it now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<Vec<HostLack>>,
+}
+
+/// One thing that keeps a task from a host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostLack {
+    /// In the words of `RunTask` failures, such as `RESOURCE:CPU`; `STATUS`
+    /// and `CAPACITY_PROVIDER` for hosts that `RunTask` does not look at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// In numbers and names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+static EXPLAIN_INPUT: m::Shape = m::Shape::Structure(m::Structure {
+    name: "ExplainPlacementRequest",
+    members: &[member("cluster", &STRING), member("service", &STRING)],
+});
+
+static EXPLAIN_OUTPUT: m::Shape = m::Shape::Structure(m::Structure {
+    name: "ExplainPlacementResponse",
+    members: &[
+        member("taskDefinition", &STRING),
+        member("cpu", &COUNT),
+        member("memory", &COUNT),
+        member("hosts", &HOSTS),
+    ],
+});
+
+static HOSTS: m::Shape = m::Shape::List(m::List {
+    member: &HOST,
+    location_name: None,
+    flattened: false,
+    length: m::Range::ANY,
+});
+
+static HOST: m::Shape = m::Shape::Structure(m::Structure {
+    name: "ConsideredHost",
+    members: &[
+        member("host", &STRING),
+        member("availabilityZone", &STRING),
+        member("lacks", &LACKS),
+    ],
+});
+
+static LACKS: m::Shape = m::Shape::List(m::List {
+    member: &LACK,
+    location_name: None,
+    flattened: false,
+    length: m::Range::ANY,
+});
+
+static LACK: m::Shape = m::Shape::Structure(m::Structure {
+    name: "HostLack",
+    members: &[member("reason", &STRING), member("detail", &STRING)],
+});
 
 /// Takes the Spot capacity back from under tasks, as AWS does when it needs
 /// it: each gets its SIGTERM at once and `stopCode` `SpotInterruption`.

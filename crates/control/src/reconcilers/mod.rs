@@ -6,7 +6,7 @@
 
 mod expire;
 mod provision;
-mod services;
+pub(crate) mod services;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -232,3 +232,31 @@ fn a_task_that_ends_is_replaced_and_an_unhealthy_one_too() {
     site.call("ecs", "delete_service", input).unwrap();
     site.finish().unwrap();
 }
+
+#[test]
+fn explain_names_the_hosts_and_what_they_lack() {
+    let mut site = Site::start().unwrap();
+    let definition = json!({
+        "family": "huge",
+        "containerDefinitions": [{
+            "name": "app", "image": IMAGE, "memory": 9_000_000, "cpu": 10
+        }]
+    });
+    site.call("ecs", "register_task_definition", definition).unwrap();
+    let input = json!({
+        "serviceName": "huge", "taskDefinition": "huge", "desiredCount": 1
+    });
+    site.call("ecs", "create_service", input).unwrap();
+    let told = wait_for(PATIENCE, || {
+        let told = site.minato(&["explain", "huge"]).unwrap();
+        told.contains("was unable to place a task").then_some(told)
+    });
+    let told = told.unwrap();
+    let wanted = "one more task of huge:1 (10 CPU units, 9000000 MiB):";
+    assert!(told.contains(wanted), "{told}");
+    assert!(told.contains("RESOURCE:MEMORY: 9000000 MiB are"), "{told}");
+    assert!(told.contains("It would fit on "), "{told}");
+    let input = json!({ "service": "huge", "force": true });
+    site.call("ecs", "delete_service", input).unwrap();
+    site.finish().unwrap();
+}

@@ -5,6 +5,19 @@ use minato_wire::ecs::{
     TaskStopCode,
 };
 
+/// Whether a service is as it should be, or gone: nothing is to be explained.
+pub(super) fn is_settled(service: &ecs::Service) -> bool {
+    let sets = service.task_sets.as_deref().unwrap_or_default();
+    let are_steady = sets
+        .iter()
+        .all(|set| set.stability_status == Some(StabilityStatus::SteadyState));
+    let deployments = service.deployments.as_deref().unwrap_or_default();
+    service.status.as_deref() != Some("ACTIVE")
+        || (service.running_count == service.desired_count
+            && deployments.len() == 1)
+        || (deployments.is_empty() && are_steady)
+}
+
 /// The whole story of a service in one paragraph.
 pub(super) fn paragraph(service: &ecs::Service, tasks: &[ecs::Task]) -> String {
     let name = service.service_name.as_deref().unwrap_or_default();
@@ -24,7 +37,7 @@ pub(super) fn paragraph(service: &ecs::Service, tasks: &[ecs::Task]) -> String {
     if is_external {
         return external(name, service, sets);
     }
-    let is_settled = running == desired && deployments.len() == 1;
+    let is_settled = is_settled(service);
     let mut text = if is_settled {
         format!(
             "Service {name} has the {desired} running tasks it should have; \

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::look::{keys_within, look};
 use self::pass::{Outcome, Turn};
+pub(crate) use self::start::{Considered, consider};
 use crate::context::Context;
 use crate::tables::{
     ContainerInstance, Host, Service, ServiceRef, Task, TaskSet, namespace,

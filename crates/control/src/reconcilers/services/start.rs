@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use minato_core::capacity;
 use minato_core::service::Member;
-use minato_core::task_definition::demand;
+use minato_core::task_definition::{Demand, demand};
 use minato_store::Tx;
 use minato_wire::ecs::{self, LaunchType, PropagateTags};
+
+use minato_wire::minato::ConsideredHost;
 
 use super::eyes::runs_on_fargate;
 use crate::call::Caller;
@@ -51,6 +53,39 @@ pub(super) struct Refusal {
     pub(super) reason: String,
     /// The same in the words of a service event.
     pub(super) text: String,
+}
+
+/// What placement makes of each host for one more task of a service's primary
+/// deployment; `None` where it has nothing to run.
+pub(crate) fn consider(
+    tx: &Tx,
+    fleet: &Fleet,
+    service: &Service,
+    now: minato_wire::Timestamp,
+) -> Option<Considered> {
+    let order = Order {
+        service,
+        deployment: service.primary()?,
+        members: &[],
+        zone: None,
+        ids: vec![vec![]],
+        seed: 0,
+        fleet,
+        now,
+    };
+    let plan = Prepared::new(tx, &order)?;
+    Some(Considered {
+        hosts: place::consider(tx, &plan.wanted(&order, 1)).ok()?,
+        task_definition: plan.definition.definition.task_definition_arn.clone(),
+        demand: plan.demand,
+    })
+}
+
+/// A task that was tried on every host.
+pub(crate) struct Considered {
+    pub(crate) hosts: Vec<ConsideredHost>,
+    pub(crate) task_definition: Option<String>,
+    pub(crate) demand: Demand,
 }
 
 impl Order<'_> {
@@ -163,7 +198,7 @@ struct Prepared {
     scope: Scope,
     cluster: Arc<Cluster>,
     definition: Arc<TaskDefinition>,
-    demand: minato_core::task_definition::Demand,
+    demand: Demand,
     launch: Launch,
     subnet_zones: BTreeMap<String, String>,
 }

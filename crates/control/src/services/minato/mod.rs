@@ -1,5 +1,6 @@
 //! Minato's own API.
 
+pub(crate) mod explain;
 pub(crate) mod spot;
 
 use minato_wire::ApiError;
@@ -14,6 +15,7 @@ fn unserved(message: String) -> ApiError {
 
 operations! {
     served {
+        "ExplainPlacement", Support::Full => explain::explain_placement;
         "InterruptSpotTasks", Support::Full => spot::interrupt_spot_tasks;
     }
     refused {}

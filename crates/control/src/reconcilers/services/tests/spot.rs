@@ -173,3 +173,60 @@ async fn a_service_keeps_the_ratio_of_its_groups() {
     let service = play.service();
     assert_eq!(service.service.launch_type, None);
 }
+
+#[tokio::test]
+async fn every_host_is_explained() {
+    let play = Play::new(3).await;
+    play.define("big", 900, false).await;
+    let input =
+        CreateServiceRequest { task_definition: Some("big".into()), ..web(4) };
+    play.create(input).await;
+    assert_eq!(play.live().len(), 3);
+    let put = play.bed.cx.transact(|tx| -> Result<(), ApiError> {
+        let all: Vec<_> = tx.scan::<ContainerInstance>(&Key::root()).collect();
+        let mut row = ContainerInstance::clone(&all[0]);
+        row.status = "DRAINING".into();
+        tx.put(row);
+        Ok(())
+    });
+    put.await.unwrap();
+    let input = minato_wire::minato::ExplainPlacementRequest {
+        service: Some("web".into()),
+        ..Default::default()
+    };
+    let (cx, scope) = (&play.bed.cx, play.bed.scope());
+    let told = crate::services::minato::explain::explain_placement(
+        cx,
+        &scope,
+        input.clone(),
+    );
+    let told = told.await.unwrap();
+    assert!(told.task_definition.unwrap().ends_with("/big:1"));
+    assert_eq!(told.memory, Some(900));
+    let lacks: Vec<Vec<String>> = told
+        .hosts
+        .unwrap()
+        .into_iter()
+        .map(|host| {
+            let lacks = host.lacks.unwrap().into_iter();
+            lacks.map(|lack| lack.reason.unwrap()).collect()
+        })
+        .collect();
+    assert_eq!(
+        lacks,
+        [
+            vec!["STATUS", "RESOURCE:MEMORY"],
+            vec!["RESOURCE:MEMORY"],
+            vec!["RESOURCE:MEMORY"]
+        ]
+    );
+    let nobody = minato_wire::minato::ExplainPlacementRequest {
+        service: Some("nobody".into()),
+        ..input
+    };
+    let error =
+        crate::services::minato::explain::explain_placement(cx, &scope, nobody)
+            .await
+            .unwrap_err();
+    assert_eq!(error.code(), "ServiceNotFoundException");
+}

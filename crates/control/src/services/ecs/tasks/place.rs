@@ -13,6 +13,8 @@ use minato_wire::ecs::{
     error,
 };
 
+use minato_wire::minato::{ConsideredHost, HostLack};
+
 use super::launch::Launch;
 use crate::context::Scope;
 use crate::fleet::Fleet;
@@ -60,6 +62,23 @@ pub(super) fn failure(arn: Option<String>, reason: &str) -> Failure {
 
 /// Finds places for all tasks of a call, in the transaction that takes them.
 pub(crate) fn place(tx: &Tx, wanted: &Wanted<'_>) -> Result<Placed, ApiError> {
+    let mut request = request(tx, wanted)?;
+    let launch = wanted.launch;
+    if launch.launch_type == LaunchType::Fargate {
+        return Ok(on_fargate(tx, wanted, &request));
+    }
+    if launch.providers.is_empty() {
+        return on_instances(tx, wanted, &request, None).ok_or_else(|| {
+            error::invalid_parameter_exception(
+                "No Container Instances were found in your cluster.",
+            )
+        });
+    }
+    by_provider(tx, wanted, &mut request)
+}
+
+/// What the planner is asked.
+fn request(tx: &Tx, wanted: &Wanted<'_>) -> Result<Request, ApiError> {
     let count = u32::try_from(wanted.count).unwrap_or(u32::MAX);
     let launch = wanted.launch;
     let group = launch
@@ -80,7 +99,7 @@ pub(crate) fn place(tx: &Tx, wanted: &Wanted<'_>) -> Result<Placed, ApiError> {
                  the FARGATE launch type.",
             ));
         }
-        return Ok(on_fargate(tx, wanted, &request));
+        return Ok(request);
     }
     request.constraints = placement::constraints(of_definition, of_call)?;
     request.strategies = placement::strategies(strategy)?;
@@ -90,14 +109,65 @@ pub(crate) fn place(tx: &Tx, wanted: &Wanted<'_>) -> Result<Placed, ApiError> {
     if let Some(zone) = wanted.zone {
         request.zones = Some([zone.to_owned()].into());
     }
-    if launch.providers.is_empty() {
-        return on_instances(tx, wanted, &request, None).ok_or_else(|| {
-            error::invalid_parameter_exception(
-                "No Container Instances were found in your cluster.",
-            )
+    Ok(request)
+}
+
+/// What placement makes of every host that there is for a task, also of those
+/// that it would not look at.
+pub(crate) fn consider(
+    tx: &Tx,
+    wanted: &Wanted<'_>,
+) -> Result<Vec<ConsideredHost>, ApiError> {
+    let request = request(tx, wanted)?;
+    let Scope { account, region, .. } = wanted.scope;
+    let is_fargate = wanted.launch.launch_type == LaunchType::Fargate;
+    let providers = &wanted.launch.providers;
+    let lack = |reason: &str, detail: String| HostLack {
+        reason: Some(reason.to_owned()),
+        detail: Some(detail),
+    };
+    let considered = wanted.fleet.with(tx, account, region, |space| {
+        let pool = if is_fargate {
+            space.fargate()
+        } else {
+            space.registered(&wanted.cluster.name)
+        };
+        let verdicts = placement::explain(space.world(), &pool, &request);
+        let hosts = verdicts.into_iter().filter_map(|verdict| {
+            let (host, instance) = space.seat(verdict.candidate)?;
+            let mut lacks = vec![];
+            if let Some(row) = instance.filter(|_| !is_fargate) {
+                if row.status != "ACTIVE" {
+                    let detail = format!("The instance is {}.", row.status);
+                    lacks.push(lack("STATUS", detail));
+                }
+                let is_of = row
+                    .capacity_provider
+                    .as_ref()
+                    .is_some_and(|of| providers.contains(of));
+                if !providers.is_empty() && !is_of {
+                    lacks.push(lack(
+                        "CAPACITY_PROVIDER",
+                        format!(
+                            "It is not of the capacity provider {}.",
+                            providers.join(", ")
+                        ),
+                    ));
+                }
+            }
+            let found = verdict.lacks.into_iter();
+            lacks.extend(
+                found.map(|(reason, detail)| lack(reason.as_str(), detail)),
+            );
+            Some(ConsideredHost {
+                host: Some(host.id.clone()),
+                availability_zone: zone_of(&host),
+                lacks: Some(lacks),
+            })
         });
-    }
-    by_provider(tx, wanted, &mut request)
+        hosts.collect()
+    });
+    Ok(considered)
 }
 
 /// Places each provider's part of the tasks on the instances of that
