@@ -7,18 +7,17 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-
 use minato_control::PlaceVpcError;
 use minato_engine::network::Ipv4Cidr;
 
 use crate::home::Home;
 use crate::out::{BROKEN_PIPE, is_reader_gone};
 use crate::{
-    chaos, doctor, down, env, explain, image, logs, ps, run, stop, up,
+    chaos, doctor, down, env, explain, image, logs, ps, rehearse, run, stop, up,
 };
 
 /// Wrong usage, as clap has it too.
-const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 
 /// Runs Amazon ECS workloads on this machine.
 ///
@@ -101,6 +100,31 @@ Examples:
   minato chaos spot 4d5e            # one task"
     )]
     Chaos(ChaosCommand),
+    /// Play a plan in the simulator: what would happen if
+    ///
+    /// Hosts, services and what befalls them come from the plan; the control
+    /// plane is this one. It needs no running Minato and starts no container.
+    #[command(after_help = "\
+Examples:
+  minato rehearse examples/rehearse/rollback.yaml
+  minato rehearse plan.yaml --svg plan.svg
+
+A plan (times are such as 500ms, 90s, 1m30s):
+  play: 5m
+  pace: fast                    # or aws: as slow as AWS where it waits
+  hosts:
+    - {name: host, count: 3, cpu: 2048, memory: 4096, zones: [a, b]}
+  services:
+    web: {desiredCount: 6, maximumPercent: 150, circuitBreaker: rollback}
+  events:
+    - {at: 1m, deploy: web, tasks: {fault: crash}}
+    - {at: 2m, lose: host-1}
+  expect:
+    web: {lowestHealthy: 5, rollout: ROLLED_BACK}
+
+Events: deploy, scale, lose, return, disconnect, drain, activate, spot, restart.
+Exit status: 1 if something expected did not come, 2 if the plan is wrong.")]
+    Rehearse(RehearseArgs),
     /// List, pull, load and remove images
     #[command(
         subcommand,
@@ -292,6 +316,17 @@ pub(crate) struct ExplainArgs {
     pub(crate) what: String,
 }
 
+/// Arguments of `rehearse`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RehearseArgs {
+    /// The plan
+    #[arg(value_name = "PLAN.yaml")]
+    pub(crate) plan: PathBuf,
+    /// Draw the healthy tasks through time
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+}
+
 /// `chaos` and what it can do.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum ChaosCommand {
@@ -373,6 +408,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Logs(args) => logs::run(&home, &args),
         Command::Stop(args) => stop::run(&home, &args),
         Command::Explain(args) => explain::run(&home, &args),
+        Command::Rehearse(args) => rehearse::run(&args),
         Command::Chaos(command) => chaos::run(&home, &command),
         Command::Image(command) => image::run(&home, &command),
         Command::Doctor(args) => doctor::run(&home, args),

@@ -17,6 +17,7 @@ mod logs;
 mod machine;
 mod out;
 mod ps;
+mod rehearse;
 mod run;
 mod stop;
 mod up;

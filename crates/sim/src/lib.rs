@@ -11,6 +11,7 @@ mod disk;
 mod host;
 mod play;
 mod promise;
+pub mod rehearse;
 mod world;
 
 /// What a clean run was.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use minato_core::service::Pace;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -11,7 +12,7 @@ use tokio::time::sleep;
 use crate::Outcome;
 use crate::chance::Chance;
 use crate::check::Checker;
-use crate::host::SimHost;
+use crate::host::{Luck, SimHost};
 use crate::world::{CLUSTER, Process, World};
 
 /// Virtual seconds of trouble.
@@ -37,7 +38,8 @@ struct Play {
 }
 
 pub(crate) async fn play(seed: u64) -> Result<Outcome, String> {
-    let world = World::new(seed).map_err(|error| error.to_string())?;
+    let world =
+        World::new(seed, Pace::FAST).map_err(|error| error.to_string())?;
     let world = Arc::new(world);
     let process = world.start().await?;
     let checker =
@@ -45,7 +47,8 @@ pub(crate) async fn play(seed: u64) -> Result<Outcome, String> {
     let mut chance = Chance::new(seed ^ 0x5eed);
     let mut hosts = JoinSet::new();
     for _ in 0..HOSTS {
-        hosts.spawn(SimHost::new(Arc::clone(&world), chance.next()).live());
+        let luck = Luck::new(Arc::clone(&world), chance.next());
+        hosts.spawn(SimHost::new(Arc::clone(&world), luck).live());
     }
     let mut play = Play {
         world,

@@ -1,18 +1,20 @@
 //! One simulated world: a control plane that dies, and those who use it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use minato_client::{ApiClient, Credentials, Endpoint};
+use minato_client::{ApiClient, CallError, Credentials, Endpoint};
 use minato_control::logs::LogStore;
 use minato_control::{
     Caller, Config, ControlPlane, Credential, coverage, tables,
 };
 use minato_core::env::{Clock, Ids};
+use minato_core::service::Pace;
 use minato_gateway::{Gateway, Trust};
 use minato_store::{Store, StoreOptions};
-use minato_wire::ecs;
+use minato_wire::{ecs, minato};
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -41,11 +43,15 @@ pub(crate) struct World {
     has_faults: AtomicBool,
     /// Container instances whose machines are gone.
     dead: Mutex<Vec<String>>,
+    /// The tasks whose containers run, and whether they do their work: what
+    /// is so, whatever the control plane believes.
+    serving: Mutex<BTreeMap<String, bool>>,
+    pace: Pace,
     logs: tempfile::TempDir,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> std::io::Result<World> {
+    pub(crate) fn new(seed: u64, pace: Pace) -> std::io::Result<World> {
         Ok(World {
             disk: Disk::default(),
             clock: Arc::new(VirtualClock::new()),
@@ -53,6 +59,8 @@ impl World {
             process: Mutex::new(None),
             has_faults: AtomicBool::new(true),
             dead: Mutex::new(vec![]),
+            serving: Mutex::new(BTreeMap::new()),
+            pace,
             logs: tempfile::tempdir()?,
         })
     }
@@ -68,7 +76,8 @@ impl World {
             .map_err(|error| format!("the logs did not open: {error}"))?;
         let clock: Arc<dyn Clock> = Arc::<VirtualClock>::clone(&self.clock);
         let ids: Arc<dyn Ids> = Arc::<SeededIds>::clone(&self.ids);
-        let config = Config { credentials: vec![root()], ..config() };
+        let config =
+            Config { credentials: vec![root()], pace: self.pace, ..config() };
         let control = ControlPlane::open(
             config,
             store.clone(),
@@ -129,6 +138,56 @@ impl World {
             .call_value(&ecs::SERVICE, operation, &input)
             .await
             .map_err(|error| error.code().map(str::to_owned))
+    }
+
+    /// Calls ECS; the error is what the API said, in full.
+    pub(crate) async fn try_call(
+        &self,
+        operation: &str,
+        input: Value,
+    ) -> Result<Value, String> {
+        let process = self.process.lock().clone();
+        let Some(Process { client, .. }) = process else {
+            return Err("the control plane is down".to_owned());
+        };
+        let called = client.call_value(&ecs::SERVICE, operation, &input).await;
+        called.map_err(|error| {
+            if let CallError::Api(error) = error {
+                return format!("{}: {}", error.code(), error.message());
+            }
+            error.to_string()
+        })
+    }
+
+    /// Calls Minato's own API.
+    pub(crate) async fn call_minato(
+        &self,
+        operation: &str,
+        input: Value,
+    ) -> Result<Value, Option<String>> {
+        let process = self.process.lock().clone();
+        let Some(Process { client, .. }) = process else { return Err(None) };
+        client
+            .call_value(&minato::SERVICE, operation, &input)
+            .await
+            .map_err(|error| error.code().map(str::to_owned))
+    }
+
+    /// Notes that a task runs and whether it does its work, or that it does
+    /// not run.
+    pub(crate) fn serves(&self, arn: &str, serves: Option<bool>) {
+        let mut serving = self.serving.lock();
+        match serves {
+            Some(serves) => serving.insert(arn.to_owned(), serves),
+            None => serving.remove(arn),
+        };
+    }
+
+    /// The tasks that do their work.
+    pub(crate) fn serving(&self) -> Vec<String> {
+        let serving = self.serving.lock();
+        let all = serving.iter().filter(|(_, serves)| **serves);
+        all.map(|(arn, _)| arn.clone()).collect()
     }
 
     pub(crate) fn has_faults(&self) -> bool {
