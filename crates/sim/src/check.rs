@@ -98,6 +98,7 @@ impl Checker {
             deployment(&change)?;
         }
         self.promises.check(commit, &self.tasks)?;
+        self.addresses()?;
         if touched.is_empty() {
             return Ok(());
         }
@@ -127,6 +128,28 @@ impl Checker {
         let code = &before.task.stop_code;
         if before.is_stopped() && code != &after.task.stop_code {
             return Err(format!("{id} has another stop code"));
+        }
+        Ok(())
+    }
+
+    /// No address is had by two tasks.
+    fn addresses(&self) -> Result<(), String> {
+        let mut taken = BTreeSet::new();
+        let all = self.tasks.values().filter(|task| !task.is_stopped());
+        for task in all {
+            // All containers of a task share its one address.
+            let address = task
+                .task
+                .containers
+                .iter()
+                .flatten()
+                .flat_map(|one| one.network_interfaces.iter().flatten())
+                .find_map(|one| one.private_ipv4_address.as_deref());
+            if let Some(address) = address
+                && !taken.insert(address)
+            {
+                return Err(format!("{address} is had twice"));
+            }
         }
         Ok(())
     }

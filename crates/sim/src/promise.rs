@@ -2,29 +2,31 @@
 //! `maximumPercent` by its own doing, never fewer healthy ones than
 //! `minimumHealthyPercent` by its own doing, no protected task stopped.
 //!
-//! Tasks have no health checks in these worlds and count as soon as they run,
-//! so that healthy means `RUNNING`.
+//! Tasks without a health check count as soon as they run in these worlds, so
+//! that healthy means `RUNNING` for them; those of the family `checked` have
+//! one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use minato_control::tables::{Service, Task};
+use minato_control::tables::{Service, Task, TaskSet};
 use minato_core::service::rules;
 use minato_core::status::ServiceStatus;
 use minato_store::{Changed, Commit, Key, Snapshot};
-use minato_wire::ecs::TaskStopCode;
+use minato_wire::ecs::{HealthStatus, TaskStopCode};
 
 /// The services as the watch tells of them.
 pub(crate) struct Promises {
     services: BTreeMap<Key, Arc<Service>>,
+    sets: BTreeMap<Key, Arc<TaskSet>>,
 }
 
 /// What one commit did to the tasks of a service.
 #[derive(Default)]
 struct Turn {
     started: usize,
-    /// Running tasks that the scheduler stopped.
-    stopped: usize,
+    /// Healthy tasks that the scheduler stopped.
+    stopped: Vec<String>,
 }
 
 impl Promises {
@@ -32,7 +34,9 @@ impl Promises {
         let services = rows.scan::<Service>(&Key::root());
         let keyed = services
             .map(|service| (minato_store::Row::key(&*service), service));
-        Promises { services: keyed.collect() }
+        let sets = rows.scan::<TaskSet>(&Key::root());
+        let sets = sets.map(|set| (minato_store::Row::key(&*set), set));
+        Promises { services: keyed.collect(), sets: sets.collect() }
     }
 
     /// Checks a commit; `tasks` are those after it.
@@ -47,6 +51,12 @@ impl Promises {
                 None => self.services.remove(&change.key),
             };
         }
+        for change in commit.of::<TaskSet>() {
+            match change.after {
+                Some(after) => self.sets.insert(change.key, after),
+                None => self.sets.remove(&change.key),
+            };
+        }
         let mut turns: BTreeMap<Key, Turn> = BTreeMap::new();
         for change in commit.of::<Task>() {
             let Some(key) = service_of(&change) else { continue };
@@ -57,8 +67,9 @@ impl Promises {
             if let Some(task) = stopped_by_scheduler(&change) {
                 self.unprotected(task)?;
                 let was = change.before.as_ref();
-                let ran = was.is_some_and(|was| was.last_status() == "RUNNING");
-                turn.stopped += usize::from(ran);
+                if was.is_some_and(|was| is_healthy(was)) {
+                    turn.stopped.push(shown(task));
+                }
             }
         }
         for (key, turn) in turns {
@@ -69,18 +80,37 @@ impl Promises {
         Ok(())
     }
 
+    /// A protected task is stopped with its service or its task set only, or
+    /// because its health checks fail (developer guide, "Protect your Amazon
+    /// ECS tasks from being terminated by scale-in events").
     fn unprotected(&self, task: &Task) -> Result<(), String> {
         let Some(of) = &task.service else { return Ok(()) };
         let key = key_of(task, &of.name);
-        let is_deleted = self.services.get(&key).is_none_or(|service| {
-            service.id != of.id || service.status != ServiceStatus::Active
+        let service = self.services.get(&key);
+        let is_deleted = service.is_none_or(|service| {
+            service.id != of.id
+                || service.status != ServiceStatus::Active
+                || self.is_set_gone(service, &of.deployment)
         });
+        let is_unhealthy =
+            task.task.health_status == Some(HealthStatus::Unhealthy);
         let at = task.task.stopping_at;
         let is_protected = of.protected_until > at;
-        if is_protected && !is_deleted {
-            return Err(format!("{} was stopped though protected", task.id));
+        if is_protected && !is_deleted && !is_unhealthy {
+            let shown = shown(task);
+            return Err(format!("{shown} was stopped though protected"));
         }
         Ok(())
+    }
+
+    /// Whether a task set is deleted, or about to be gone.
+    fn is_set_gone(&self, service: &Service, set: &str) -> bool {
+        if service.is_rolling() {
+            return false;
+        }
+        let digits = set.rsplit('/').next().unwrap_or_default();
+        let set = self.sets.get(&service.owner().key().with(digits));
+        set.is_none_or(|set| set.is_draining)
     }
 }
 
@@ -101,13 +131,36 @@ fn stopped_by_scheduler(change: &Changed<Task>) -> Option<&Task> {
     (is_stop && is_scheduler).then_some(after)
 }
 
+/// A task in short.
+fn shown(task: &Task) -> String {
+    format!(
+        "{} of {}:{} {} {:?} {:?}",
+        task.id,
+        task.family,
+        task.revision,
+        task.last_status(),
+        task.task.health_status,
+        task.task.stopped_reason
+    )
+}
+
+/// Whether a task counts towards the minimum.
+fn is_healthy(task: &Task) -> bool {
+    let is_checked = task.family == "checked";
+    let is_well = task.task.health_status == Some(HealthStatus::Healthy);
+    task.last_status() == "RUNNING" && (!is_checked || is_well)
+}
+
 /// Whether a service kept within its percentages.
 fn kept(
     service: &Service,
     turn: &Turn,
     tasks: &BTreeMap<Key, Arc<Task>>,
 ) -> Result<(), String> {
-    if service.status != ServiceStatus::Active {
+    // Task sets come and go as others decide; a daemon's number is that of
+    // its instances.
+    let is_other = !service.is_rolling() || service.is_daemon();
+    if service.status != ServiceStatus::Active || is_other {
         return Ok(());
     }
     let ours = || {
@@ -123,12 +176,16 @@ fn kept(
     if turn.started > 0 && total > most {
         return Err(format!("{} has {total} tasks of {most}", service.name));
     }
-    let running = ours().filter(|task| task.last_status() == "RUNNING");
-    let healthy = count(running.count());
+    let healthy = count(ours().filter(|task| is_healthy(task)).count());
     let fewest = limits.fewest_healthy(service.desired);
-    if turn.stopped > 0 && healthy < fewest {
+    if !turn.stopped.is_empty() && healthy < fewest {
         let name = &service.name;
-        return Err(format!("{name} left {healthy} healthy of {fewest}"));
+        let left: Vec<String> = ours().map(|task| shown(task)).collect();
+        return Err(format!(
+            "{name} stopped {} and left {healthy} healthy of {fewest}: {}",
+            turn.stopped.join(", "),
+            left.join(", ")
+        ));
     }
     Ok(())
 }

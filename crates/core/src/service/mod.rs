@@ -184,8 +184,11 @@ impl Member {
     fn is_in_grace(&self, target: &Target) -> bool {
         match self.phase {
             Phase::Starting => true,
+            // Without a grace period the time does not matter: it may have
+            // been set back since.
             Phase::Running(since) => {
-                target.now.millis_since(since) < target.grace_ms
+                target.grace_ms > 0
+                    && target.now.millis_since(since) < target.grace_ms
             }
         }
     }

@@ -162,6 +162,16 @@ fn unhealthy_verdicts_count_after_the_grace_period() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_makes_nothing_healthy() {
+    let mut all = members(2, 0);
+    all[0].health = Health::Unhealthy;
+    all[0].phase = Phase::Running(NOW.plus_millis(300_000));
+    let found = plan(&all, &target(2, 100, 200));
+    assert!(!found.is_settled, "{found:?}");
+    assert_eq!(found.start, 1);
+}
+
+#[test]
 fn tasks_on_draining_instances_move_within_the_percentages() {
     let mut all = members(2, 0);
     all[0].is_displaced = true;

@@ -62,6 +62,10 @@ pub(crate) enum Mishap {
     AnswerLost,
 }
 
+/// How often an agent repeats the health of a task: more often than the ten
+/// seconds of the real one, for a play is short.
+const HEALTH_EVERY: Duration = Duration::from_secs(5);
+
 /// Why a session is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -100,12 +104,15 @@ pub(crate) enum Said {
     Status(&'static str),
     /// Its health.
     Health(&'static str),
+    /// Its health as it was last, which agents repeat.
+    SameHealth,
 }
 
 /// The containers of a task, as far as anyone outside sees.
 struct Run {
     containers: Vec<String>,
     is_checked: bool,
+    health: Option<&'static str>,
     /// The last report, repeated when the agent is told again.
     said: Option<&'static str>,
 }
@@ -285,7 +292,7 @@ impl<N: Nature> SimHost<N> {
         let Course { is_checked, steps } = self.nature.course(&task);
         let containers =
             task.containers.iter().map(|one| one.name.clone()).collect();
-        let run = Run { containers, is_checked, said: None };
+        let run = Run { containers, is_checked, health: None, said: None };
         self.runs.insert(task.arn.clone(), run);
         for step in steps {
             self.plan(&task.arn, step);
@@ -321,7 +328,23 @@ impl<N: Nature> SimHost<N> {
         }
         let Due { arn, step } = entry.remove();
         match step.what {
-            Said::Health(status) => self.report_health(&arn, status).await,
+            Said::Health(status) => {
+                let run = self.runs.get_mut(&arn);
+                let is_first =
+                    run.as_ref().is_some_and(|run| run.health.is_none());
+                if let Some(run) = run {
+                    run.health = Some(status);
+                }
+                if is_first {
+                    self.plan(&arn, Step::new(HEALTH_EVERY, Said::SameHealth));
+                }
+                self.report_health(&arn).await;
+            }
+            Said::SameHealth => {
+                if self.report_health(&arn).await {
+                    self.plan(&arn, Step::new(HEALTH_EVERY, Said::SameHealth));
+                }
+            }
             Said::Status(status) => {
                 self.report_status(arn, status, step).await;
             }
@@ -385,11 +408,12 @@ impl<N: Nature> SimHost<N> {
         }
     }
 
-    /// Health goes by telemetry only.
-    async fn report_health(&mut self, arn: &str, status: &'static str) {
-        let Some(run) = self.runs.get(arn) else { return };
+    /// Tells the health of a task, by telemetry; `false` if it runs no more.
+    async fn report_health(&mut self, arn: &str) -> bool {
+        let Some(run) = self.runs.get(arn) else { return false };
+        let Some(status) = run.health else { return false };
         if run.said != Some("RUNNING") {
-            return;
+            return run.said.is_none();
         }
         self.world.serves(arn, Some(status == "HEALTHY"));
         let containers =
@@ -406,7 +430,7 @@ impl<N: Nature> SimHost<N> {
             }],
             ..tcs::PublishHealth::default()
         });
-        let Ok(text) = message.encode() else { return };
+        let Ok(text) = message.encode() else { return false };
         if self.telemetry.is_none() {
             self.telemetry = self.connect(SessionKind::Tcs);
         }
@@ -419,10 +443,10 @@ impl<N: Nature> SimHost<N> {
             }
         };
         if !is_sent {
+            // The next time will do.
             self.telemetry = None;
-            let after = Duration::from_secs(1);
-            self.plan(arn, Step::new(after, Said::Health(status)));
         }
+        true
     }
 }
 
