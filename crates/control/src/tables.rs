@@ -4,6 +4,7 @@
 //! keeps what was decided; what can be counted or derived is not stored.
 
 mod capacity_provider;
+mod daemon;
 mod service;
 mod task_set;
 
@@ -15,6 +16,10 @@ use minato_wire::{Timestamp, ecs};
 use serde::{Deserialize, Serialize};
 
 pub use capacity_provider::CapacityProvider;
+pub(crate) use daemon::DAEMON_PREFIX;
+pub use daemon::{
+    Daemon, DaemonDeployment, DaemonRevision, DaemonTaskDefinition,
+};
 pub(crate) use service::EVENTS_MAX;
 pub use service::{
     Deployment, OfService, Service, ServiceDeployment, ServiceEvent,
@@ -39,6 +44,10 @@ pub fn tables() -> Tables {
             .with::<ServiceDeployment>()
             .with::<ServiceEvent>()
             .with::<TaskSet>()
+            .with::<DaemonTaskDefinition>()
+            .with::<Daemon>()
+            .with::<DaemonRevision>()
+            .with::<DaemonDeployment>()
             .with::<AccountSetting>(),
     )
 }

@@ -8,8 +8,9 @@ use minato_wire::ecs::TaskDefinitionStatus;
 
 use crate::context::Context;
 use crate::tables::{
-    CapacityProvider, RunTaskToken, Service, ServiceRevision, Task,
-    TaskDefinition, TaskSet, namespace,
+    CapacityProvider, DAEMON_PREFIX, Daemon, DaemonTaskDefinition,
+    RunTaskToken, Service, ServiceRevision, Task, TaskDefinition, TaskSet,
+    namespace,
 };
 
 /// How long a client token is remembered (reference, section 2).
@@ -63,7 +64,16 @@ pub(super) async fn pass(cx: &Context) {
             tx.delete::<RunTaskToken>(&key);
         }
         for key in definitions {
-            tx.delete::<TaskDefinition>(&key);
+            let Some(row) = tx.delete::<TaskDefinition>(&key) else { continue };
+            // What a daemon runs goes with what it is shown as.
+            if let Some(family) = row.family.strip_prefix(DAEMON_PREFIX) {
+                let TaskDefinition { account, region, revision, .. } = &*row;
+                tx.delete::<DaemonTaskDefinition>(
+                    &DaemonTaskDefinition::key_of(
+                        account, region, family, *revision,
+                    ),
+                );
+            }
         }
         for key in providers {
             tx.delete::<CapacityProvider>(&key);
@@ -88,6 +98,15 @@ fn deleted_definitions(rows: &Snapshot) -> Vec<Key> {
             let arn = &row.definition.task_definition_arn;
             let within = namespace(&row.account, &row.region);
             let mut tasks = rows.scan::<Task>(&within);
+            let mut daemons = rows
+                .scan::<Daemon>(&within)
+                .flat_map(|row| {
+                    let all = row.deployments.iter();
+                    let keys = all.map(|it| row.of.key().with(&it.revision));
+                    keys.collect::<Vec<_>>()
+                })
+                .filter_map(|key| rows.get::<ServiceRevision>(&key))
+                .map(|row| row.revision.task_definition.clone());
             let mut services = rows.scan::<Service>(&within);
             let mut sets = rows
                 .scan::<TaskSet>(&within)
@@ -95,6 +114,7 @@ fn deleted_definitions(rows: &Snapshot) -> Vec<Key> {
             !tasks.any(|task| task.task.task_definition_arn == *arn)
                 && !services.any(|service| service.uses(arn.as_deref()))
                 && !sets.any(|set| set.revision.task_definition == *arn)
+                && !daemons.any(|uses| uses == *arn)
         })
         .map(|row| row.key())
         .take(BATCH_MAX)

@@ -60,6 +60,10 @@ pub struct Service {
     /// each is repeated after a while only.
     #[serde(default)]
     pub complaints: BTreeMap<String, Timestamp>,
+    /// The task group of its tasks, where that is not `service:NAME`: what is
+    /// kept like a service is not always one.
+    #[serde(default)]
+    pub group: Option<String>,
 }
 
 impl Service {
@@ -108,7 +112,7 @@ impl Service {
 
     /// The task group of its tasks.
     pub fn group(&self) -> String {
-        format!("service:{}", self.name)
+        self.group.clone().unwrap_or_else(|| format!("service:{}", self.name))
     }
 
     /// What its revisions, service deployments and events name it by.

@@ -149,6 +149,20 @@ pub fn scaled(desired: u32, percent: f64) -> u32 {
     (0..=desired).find(|count| f64::from(*count) >= wanted).unwrap_or(desired)
 }
 
+/// The `minimumHealthyPercent` with which a daemon on so many instances is
+/// replaced on `drain` percent of them at a time, and on one at least.
+pub fn left_by_drain(instances: u32, drain: f64) -> u32 {
+    let at_a_time = (f64::from(instances) * drain / 100.0).floor();
+    let some = (1..=instances).rev();
+    let at_a_time = some
+        .into_iter()
+        .find(|count| f64::from(*count) <= at_a_time)
+        .unwrap_or(1);
+    let left = u64::from(instances.saturating_sub(at_a_time));
+    let percent = (left * 100).checked_div(u64::from(instances)).unwrap_or(0);
+    u32::try_from(percent).unwrap_or(100)
+}
+
 /// Checks what a service of the EXTERNAL controller may not say itself: its
 /// task sets do (API reference, CreateService `deploymentController`).
 ///
@@ -311,6 +325,21 @@ mod tests {
             maximum_percent: Some(max),
             ..DeploymentConfiguration::default()
         }
+    }
+
+    #[test]
+    fn a_drain_takes_its_part_and_one_at_least() {
+        for (instances, drain, at_a_time) in
+            [(4, 25.0, 1), (10, 50.0, 5), (3, 0.0, 1), (3, 100.0, 3)]
+        {
+            let limits = Limits {
+                minimum_healthy_percent: left_by_drain(instances, drain),
+                maximum_percent: 100,
+            };
+            let fewest = limits.fewest_healthy(instances);
+            assert_eq!(instances - fewest, at_a_time, "{instances} {drain}");
+        }
+        assert_eq!(left_by_drain(0, 25.0), 0);
     }
 
     #[test]

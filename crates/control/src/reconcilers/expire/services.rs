@@ -8,7 +8,7 @@ use minato_wire::Timestamp;
 
 use super::BATCH_MAX;
 use crate::tables::{
-    Service, ServiceDeployment, ServiceEvent, ServiceRevision, TaskSet,
+    Daemon, Service, ServiceDeployment, ServiceEvent, ServiceRevision, TaskSet,
 };
 
 /// How long a service deployment is remembered (API reference,
@@ -44,6 +44,14 @@ impl Expired {
         let mut owners = BTreeSet::new();
         for row in all.iter().filter(|row| !services.contains(&row.key())) {
             let owner = row.owner().key();
+            let revisions = row.deployments.iter().map(|one| &one.revision);
+            for id in revisions.chain(&row.completed_revision) {
+                needed.insert(owner.with(id));
+            }
+            owners.insert(owner);
+        }
+        for row in rows.scan::<Daemon>(&Key::root()) {
+            let owner = row.of.key();
             let revisions = row.deployments.iter().map(|one| &one.revision);
             for id in revisions.chain(&row.completed_revision) {
                 needed.insert(owner.with(id));

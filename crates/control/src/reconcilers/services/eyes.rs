@@ -277,7 +277,25 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
         )
         .unwrap_or_default();
         let instances = self.instances();
-        instances.iter().map(|one| self.post(one, &request)).collect()
+        let posts = instances.iter().map(|one| {
+            let post = self.post(one, &request);
+            // A managed daemon is on the instances of its providers only.
+            let is_manned = post.is_manned && self.is_of_provider(&one.0);
+            Post { is_manned, ..post }
+        });
+        posts.collect()
+    }
+
+    /// Whether an instance is of the service's capacity providers, if it names
+    /// any.
+    fn is_of_provider(&self, row: &ContainerInstance) -> bool {
+        let items = self.service.service.capacity_provider_strategy.as_deref();
+        let items = items.unwrap_or_default();
+        items.is_empty()
+            || items.iter().any(|item| {
+                item.capacity_provider.is_some()
+                    && item.capacity_provider == row.capacity_provider
+            })
     }
 
     fn post(

@@ -18,7 +18,7 @@ use minato_wire::Timestamp;
 use super::eyes::Eyes;
 use crate::services::ecs::services::{roll, tasks_of};
 use crate::services::ecs::view::ReadIndex;
-use crate::tables::{Service, Task};
+use crate::tables::{Daemon, Service, Task};
 
 /// The complaint that the percentages allow neither start nor stop.
 pub(super) const STUCK: &str = "stuck";
@@ -266,9 +266,11 @@ pub(super) fn task_key(service: &Service, id: &str) -> Key {
 
 /// Keys of the services of a region or, with `cluster`, of one cluster.
 pub(super) fn keys_within(rows: &impl ReadIndex, within: &Key) -> Vec<Key> {
-    rows.rows::<Service>(within)
-        .iter()
+    let services = rows.rows::<Service>(within).into_iter();
+    let daemons = rows.rows::<Daemon>(within).into_iter();
+    services
         .filter(|row| row.status != ServiceStatus::Inactive)
         .map(|row| row.key())
+        .chain(daemons.map(|row| row.key()))
         .collect()
 }

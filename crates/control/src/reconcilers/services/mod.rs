@@ -5,6 +5,7 @@
 //! snapshot first; only where something has to change does it become a
 //! transaction, which looks again at the newest state.
 
+mod daemons;
 mod eyes;
 mod fate;
 mod look;
@@ -16,8 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use minato_core::service::Pace;
 use minato_core::status::ServiceStatus;
-use minato_store::{Changes, Commit, Key};
+use minato_store::{Changes, Commit, Key, Snapshot};
 use minato_wire::{ApiError, Timestamp};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +29,8 @@ use self::pass::{Outcome, Turn};
 pub(crate) use self::start::{Considered, consider};
 use crate::context::Context;
 use crate::tables::{
-    ContainerInstance, Host, Service, ServiceRef, Task, TaskSet, namespace,
+    ContainerInstance, Daemon, Host, Service, ServiceRef, Task, TaskSet,
+    namespace,
 };
 
 /// The most tasks one transaction starts, so that none becomes large.
@@ -103,6 +106,9 @@ impl Scheduler {
             self.due.insert(change.key);
         }
         let mut is_freed = false;
+        for change in commit.of::<Daemon>() {
+            self.due.insert(change.key);
+        }
         for change in commit.of::<TaskSet>() {
             let Some(row) = change.after.or(change.before) else { continue };
             let ServiceRef { account, region, cluster, name, .. } = &row.of;
@@ -201,29 +207,74 @@ struct Seen {
     is_blocked: bool,
 }
 
+/// What is kept like a service.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A service that Amazon ECS itself deploys.
+    Rolling,
+    /// A service of task sets.
+    External,
+    /// A managed daemon.
+    Daemon,
+}
+
+/// What a look at something found.
+struct Due {
+    kind: Kind,
+    next_at: Option<Timestamp>,
+    is_due: bool,
+    /// How many tasks a pass would start.
+    starts: usize,
+    /// How many may tell of the pass.
+    voices: usize,
+}
+
+/// Looks at what has this key; `None` where nothing will ever be due.
+fn due(rows: &Snapshot, key: &Key, pace: Pace, now: Timestamp) -> Option<Due> {
+    if let Some(daemon) = rows.get::<Daemon>(key) {
+        let seen = daemons::look(rows, &daemon, pace, now);
+        return Some(Due {
+            kind: Kind::Daemon,
+            next_at: seen.wake_at(now),
+            is_due: seen.is_due(rows, now),
+            starts: seen.seen.starts(),
+            voices: 1,
+        });
+    }
+    let service = rows.get::<Service>(key)?;
+    if service.is_rolling() {
+        let seen = look(rows, &service, pace, now)?;
+        return Some(Due {
+            kind: Kind::Rolling,
+            next_at: seen.wake_at(&service, now),
+            is_due: seen.is_due(rows, &service, now),
+            starts: seen.starts(),
+            voices: 1,
+        });
+    }
+    if service.status == ServiceStatus::Inactive {
+        return None;
+    }
+    let sets = sets::look(rows, &service, pace, now);
+    let is_over = sets.is_empty() && service.status == ServiceStatus::Draining;
+    Some(Due {
+        kind: Kind::External,
+        next_at: sets.iter().filter_map(|set| set.wake_at(now)).min(),
+        is_due: is_over || sets.iter().any(|set| set.is_due(rows, now)),
+        starts: sets.iter().map(sets::SetLook::starts).sum(),
+        voices: sets.len(),
+    })
+}
+
 /// Looks at a service and does what is due.
 async fn see_to(cx: Arc<Context>, key: Key) -> Seen {
     let nothing = Seen { key: key.clone(), next_at: None, is_blocked: false };
     let (now, pace) = (cx.clock.now(), cx.config.pace);
     let rows = cx.snapshot();
-    let Some(service) = rows.get::<Service>(&key) else { return nothing };
-    if service.status == ServiceStatus::Inactive {
+    let Some(Due { kind, next_at, is_due, starts, voices }) =
+        due(&rows, &key, pace, now)
+    else {
         return nothing;
-    }
-    let (next_at, is_due, starts, sets) = if service.is_rolling() {
-        let Some(seen) = look(&rows, &service, pace, now) else {
-            return nothing;
-        };
-        let is_due = seen.is_due(&rows, &service, now);
-        (seen.wake_at(&service, now), is_due, seen.starts(), 1)
-    } else {
-        let sets = sets::look(&rows, &service, pace, now);
-        let next_at = sets.iter().filter_map(|set| set.wake_at(now)).min();
-        let is_over =
-            sets.is_empty() && service.status == ServiceStatus::Draining;
-        let is_due = is_over || sets.iter().any(|set| set.is_due(&rows, now));
-        let starts = sets.iter().map(sets::SetLook::starts).sum();
-        (next_at, is_due, starts, sets.len())
     };
     if !is_due {
         return Seen { next_at, ..nothing };
@@ -232,19 +283,18 @@ async fn see_to(cx: Arc<Context>, key: Key) -> Seen {
     let turn = Turn {
         now,
         pace,
-        draw: cx.draw(pass::DRAWS * sets.max(1)),
+        draw: cx.draw(pass::DRAWS * voices.max(1)),
         ids: cx.ids_for_tasks(starts),
         seed: cx.ids.seed(),
         fleet: Arc::clone(&cx.fleet),
     };
-    let is_rolling = service.is_rolling();
     let changed = key.clone();
     let passed = cx
         .transact(move |tx| -> Result<Outcome, ApiError> {
-            Ok(if is_rolling {
-                pass::pass(tx, &changed, turn)
-            } else {
-                sets::pass(tx, &changed, turn)
+            Ok(match kind {
+                Kind::Rolling => pass::pass(tx, &changed, turn),
+                Kind::External => sets::pass(tx, &changed, turn),
+                Kind::Daemon => daemons::pass(tx, &changed, turn),
             })
         })
         .await;
@@ -259,7 +309,7 @@ async fn see_to(cx: Arc<Context>, key: Key) -> Seen {
         }
         Err(error) => {
             tracing::error!(
-                service = service.name,
+                service = ?key,
                 details = error.internal(),
                 "could not store what a service needs",
             );

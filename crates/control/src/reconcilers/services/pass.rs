@@ -58,7 +58,7 @@ pub(super) fn pass(tx: &mut Tx, key: &Key, turn: Turn) -> Outcome {
         tx,
         turn,
         outcome: Outcome::default(),
-        set: None,
+        voice: Voice::Service,
     };
     pass.run(seen);
     let Pass { service, outcome, .. } = pass;
@@ -73,8 +73,16 @@ pub(super) struct Pass<'a> {
     pub(super) service: Service,
     pub(super) turn: Turn,
     pub(super) outcome: Outcome,
-    /// The task set that `service` stands for, if it does.
-    pub(super) set: Option<String>,
+    pub(super) voice: Voice,
+}
+
+/// Who tells what a pass did.
+pub(super) enum Voice {
+    Service,
+    /// A task set, by its service.
+    TaskSet(String),
+    /// Nobody: daemons have no events.
+    Nobody,
 }
 
 impl Pass<'_> {
@@ -123,8 +131,12 @@ impl Pass<'_> {
     }
 
     fn tell(&mut self, text: &str) {
+        let set = match &self.voice {
+            Voice::Service => None,
+            Voice::TaskSet(id) => Some(id.as_str()),
+            Voice::Nobody => return,
+        };
         let Turn { draw, now, .. } = &mut self.turn;
-        let set = self.set.as_deref();
         roll::tell_of(self.tx, &mut self.service, set, draw, *now, text);
     }
 
@@ -157,7 +169,10 @@ impl Pass<'_> {
         else {
             return 0;
         };
-        let kind = if self.set.is_some() { "taskSet" } else { "deployment" };
+        let kind = match self.voice {
+            Voice::TaskSet(_) => "taskSet",
+            Voice::Service | Voice::Nobody => "deployment",
+        };
         let (mut running, mut pending) = (vec![], 0_usize);
         let mut unhealthy = vec![];
         for Stop { id, cause } in stops {

@@ -9,7 +9,7 @@ use minato_store::{Key, Row, Tx};
 use minato_wire::Timestamp;
 
 use super::look::{Look, look_at};
-use super::pass::{Outcome, Pass, Turn};
+use super::pass::{Outcome, Pass, Turn, Voice};
 use crate::services::ecs::services::{roll, tasks_of};
 use crate::services::ecs::task_sets::task_sets_of;
 use crate::services::ecs::view::ReadIndex;
@@ -103,7 +103,7 @@ pub(super) fn pass(tx: &mut Tx, key: &Key, mut turn: Turn) -> Outcome {
             tx: &mut *tx,
             turn,
             outcome: Outcome::default(),
-            set: Some(set.id().to_owned()),
+            voice: Voice::TaskSet(set.id().to_owned()),
         };
         pass.run(seen);
         let Pass { service: after, turn: rest, outcome: one, .. } = pass;

@@ -19,7 +19,7 @@ use crate::services::ec2::rows::SubnetRow;
 use crate::services::ecs::tasks::launch::{self, Launch, Spot};
 use crate::services::ecs::tasks::place::{self, Placed, Seat, Wanted};
 use crate::tables::{
-    Cluster, ContainerInstance, Deployment, OfService, Service,
+    Cluster, ContainerInstance, DAEMON_PREFIX, Deployment, OfService, Service,
     ServiceRevision, TaskDefinition, namespace,
 };
 
@@ -142,7 +142,14 @@ impl Order<'_> {
             match checked {
                 // One task for each instance, so no seat can take what
                 // another needs.
-                Ok(seat) => seats.push(seat),
+                Ok(seat) => {
+                    let is_daemon = self.service.group.is_some();
+                    let of = instance.capacity_provider.clone();
+                    seats.push(Seat {
+                        provider: of.filter(|_| is_daemon),
+                        ..seat
+                    });
+                }
                 Err(failure) => why = Some(refusal(&failure)),
             }
         }
@@ -406,13 +413,16 @@ fn tags(service: &Service, definition: &TaskDefinition) -> Vec<ecs::Tag> {
         Some(PropagateTags::None) | None => vec![],
     };
     if shown.enable_ecs_managed_tags == Some(true) {
-        let managed = [
-            ("aws:ecs:clusterName", &service.cluster),
-            ("aws:ecs:serviceName", &service.name),
-        ];
+        let daemon = service.name.strip_prefix(DAEMON_PREFIX);
+        let (key, name) = match daemon {
+            Some(name) => ("aws:ecs:daemonName", name),
+            None => ("aws:ecs:serviceName", service.name.as_str()),
+        };
+        let managed =
+            [("aws:ecs:clusterName", service.cluster.as_str()), (key, name)];
         tags.extend(managed.map(|(key, value)| ecs::Tag {
             key: Some(key.to_owned()),
-            value: Some(value.clone()),
+            value: Some(value.to_owned()),
         }));
     }
     tags

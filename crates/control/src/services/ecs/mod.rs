@@ -5,6 +5,7 @@ mod attributes;
 pub(crate) mod capacity_providers;
 pub(crate) mod clusters;
 mod container_instances;
+pub(crate) mod daemons;
 pub(crate) mod lookup;
 mod page;
 mod register;
@@ -26,7 +27,6 @@ fn unserved(message: String) -> ApiError {
     error::unsupported_feature_exception(message)
 }
 
-const DAEMONS: &str = "managed daemons need managed instances";
 const EXPRESS: &str = "Express services need load balancers";
 
 operations! {
@@ -88,27 +88,27 @@ operations! {
         "DescribeTaskSets", Support::Full => task_sets::describe_task_sets;
         "UpdateServicePrimaryTaskSet", Support::Full => task_sets::update_service_primary_task_set;
         "UpdateTaskSet", Support::Full => task_sets::update_task_set;
+        "CreateDaemon", Support::Partial("on capacity providers of Auto Scaling groups, for there are no managed instances; its tasks alone are replaced, not their instances; no alarms") => daemons::create_daemon;
+        "DeleteDaemon", Support::Full => daemons::delete_daemon;
+        "DeleteDaemonTaskDefinition", Support::Full => daemons::delete_daemon_task_definition;
+        "DescribeDaemon", Support::Full => daemons::describe_daemon;
+        "DescribeDaemonDeployments", Support::Full => daemons::describe_daemon_deployments;
+        "DescribeDaemonRevisions", Support::Full => daemons::describe_daemon_revisions;
+        "DescribeDaemonTaskDefinition", Support::Full => daemons::describe_daemon_task_definition;
+        "ListDaemonDeployments", Support::Full => daemons::list_daemon_deployments;
+        "ListDaemonTaskDefinitions", Support::Full => daemons::list_daemon_task_definitions;
+        "ListDaemons", Support::Full => daemons::list_daemons;
+        "RegisterDaemonTaskDefinition", Support::Full => daemons::register_daemon_task_definition;
+        "UpdateDaemon", Support::Partial("as CreateDaemon") => daemons::update_daemon;
         "GetTaskProtection", Support::Full => services::get_task_protection;
         "UpdateTaskProtection", Support::Full => services::update_task_protection;
     }
     refused {
-        "CreateDaemon": DAEMONS;
         "CreateExpressGatewayService": EXPRESS;
-        "DeleteDaemon": DAEMONS;
-        "DeleteDaemonTaskDefinition": DAEMONS;
         "DeleteExpressGatewayService": EXPRESS;
-        "DescribeDaemon": DAEMONS;
-        "DescribeDaemonDeployments": DAEMONS;
-        "DescribeDaemonRevisions": DAEMONS;
-        "DescribeDaemonTaskDefinition": DAEMONS;
         "DescribeExpressGatewayService": EXPRESS;
         "ExecuteCommand": "the exec channel is not built yet";
-        "ListDaemonDeployments": DAEMONS;
-        "ListDaemonTaskDefinitions": DAEMONS;
-        "ListDaemons": DAEMONS;
-        "RegisterDaemonTaskDefinition": DAEMONS;
         "UpdateContainerAgent": "the agent is part of the binary and is updated with it";
-        "UpdateDaemon": DAEMONS;
         "UpdateExpressGatewayService": EXPRESS;
     }
 }

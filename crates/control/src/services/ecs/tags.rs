@@ -15,11 +15,11 @@ use minato_wire::ecs::{
 };
 
 use super::lookup::{self, Read, resource_id};
-use super::{capacity_providers, container_instances, task_sets};
+use super::{capacity_providers, container_instances, daemons, task_sets};
 use crate::context::{Context, Scope};
 use crate::tables::{
-    CapacityProvider, Cluster, ContainerInstance, Service, Task,
-    TaskDefinition, TaskSet,
+    CapacityProvider, Cluster, ContainerInstance, Daemon, DaemonTaskDefinition,
+    Service, Task, TaskDefinition, TaskSet,
 };
 
 /// A row that has tags.
@@ -31,6 +31,8 @@ enum Tagged {
     Task(Arc<Task>),
     Service(Arc<Service>),
     TaskSet(Arc<TaskSet>),
+    Daemon(Arc<Daemon>),
+    DaemonDefinition(Arc<DaemonTaskDefinition>),
 }
 
 impl Tagged {
@@ -44,6 +46,8 @@ impl Tagged {
             Tagged::Service(row) => {
                 row.service.tags.as_deref().unwrap_or_default()
             }
+            Tagged::Daemon(row) => &row.tags,
+            Tagged::DaemonDefinition(row) => &row.tags,
             Tagged::TaskSet(row) => {
                 row.shown.tags.as_deref().unwrap_or_default()
             }
@@ -71,6 +75,13 @@ impl Tagged {
                 let mut row = Task::clone(row);
                 row.task.tags = Some(tags);
                 tx.put(row);
+            }
+            Tagged::Daemon(row) => {
+                tx.put(Daemon { tags, ..Daemon::clone(row) });
+            }
+            Tagged::DaemonDefinition(row) => {
+                let row = DaemonTaskDefinition::clone(row);
+                tx.put(DaemonTaskDefinition { tags, ..row });
             }
             Tagged::TaskSet(row) => {
                 let mut row = TaskSet::clone(row);
@@ -153,7 +164,6 @@ fn find(
                 .map(Tagged::Service)
                 .ok_or_else(not_found)
         }
-        // Kinds that exist in ECS, but not here: there can be none.
         "task-set" => {
             let (cluster, rest) = in_cluster()?;
             let (service, _) = rest.split_once('/').ok_or_else(invalid)?;
@@ -164,7 +174,15 @@ fn find(
                 .map(Tagged::TaskSet)
                 .ok_or_else(not_found)
         }
-        "daemon" => Err(not_found()),
+        "daemon" => daemons::find(rows, scope, arn)
+            .filter(|row| !row.is_deleted)
+            .map(Tagged::Daemon)
+            .ok_or_else(not_found),
+        "daemon-task-definition" => {
+            daemons::tagged_definition(rows, scope, arn)
+                .map(Tagged::DaemonDefinition)
+                .ok_or_else(not_found)
+        }
         _ => Err(invalid()),
     }
 }

@@ -70,7 +70,7 @@ pub(crate) async fn register_task_definition(
 }
 
 /// Counts the family up. The counter outlives the revisions.
-fn next_revision(
+pub(super) fn next_revision(
     tx: &mut Tx,
     scope: &Scope,
     family: &str,

@@ -1,3 +1,4 @@
+mod daemons;
 mod play;
 mod requests;
 mod sets;

@@ -190,6 +190,12 @@ impl Play {
 
     /// Every pending task comes up; every stopping one ends.
     pub(super) async fn agent(&self) {
+        self.agents_only().await;
+        self.settle().await;
+    }
+
+    /// The same, before anybody looks.
+    pub(super) async fn agents_only(&self) {
         for task in self.tasks() {
             let status = match task.last_status() {
                 "PENDING" => "RUNNING",
@@ -199,19 +205,23 @@ impl Play {
             let status = Some(status.to_owned());
             self.report(&task, Report { status, ..Report::default() }).await;
         }
-        self.settle().await;
+    }
+
+    /// A task cannot be started.
+    pub(super) async fn fail(&self, task: &Task) {
+        let report = Report {
+            status: Some("STOPPED".into()),
+            reason: Some("CannotPullContainerError".into()),
+            ..Report::default()
+        };
+        self.report(task, report).await;
     }
 
     /// Every pending task fails.
     pub(super) async fn fail_all(&self) {
         for task in self.tasks() {
             if task.last_status() == "PENDING" {
-                let report = Report {
-                    status: Some("STOPPED".into()),
-                    reason: Some("CannotPullContainerError".into()),
-                    ..Report::default()
-                };
-                self.report(&task, report).await;
+                self.fail(&task).await;
             }
         }
         self.settle().await;

@@ -168,6 +168,7 @@ fn new_row(
         steady_at: None,
         inactive_at: None,
         complaints: BTreeMap::new(),
+        group: None,
     };
     if is_external {
         return Ok(row);

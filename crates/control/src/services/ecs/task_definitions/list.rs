@@ -13,7 +13,7 @@ use minato_wire::ecs::{
 
 use super::super::page::{Page, open, page, page_size, seal};
 use crate::context::{Context, Scope};
-use crate::tables::{TaskDefinition, namespace};
+use crate::tables::{DAEMON_PREFIX, TaskDefinition, namespace};
 
 /// The most entries of a page (API reference).
 const PAGE_MAX: usize = 100;
@@ -34,6 +34,7 @@ pub(crate) async fn list_task_definitions(
     let rows = cx.snapshot();
     let all = rows
         .scan::<TaskDefinition>(&within)
+        .filter(|row| !row.family.starts_with(DAEMON_PREFIX))
         .filter(|row| row.definition.status == Some(status));
     let found = match input.sort.unwrap_or(SortOrder::Asc) {
         SortOrder::Asc => cut(all, size, |row| {
@@ -88,6 +89,9 @@ pub(crate) async fn list_task_definition_families(
     let mut families: BTreeMap<String, bool> = BTreeMap::new();
     let within = namespace(&scope.account, &scope.region);
     for row in rows.scan::<TaskDefinition>(&within) {
+        if row.family.starts_with(DAEMON_PREFIX) {
+            continue;
+        }
         let active = match row.definition.status {
             Some(TaskDefinitionStatus::Active) => true,
             Some(TaskDefinitionStatus::Inactive) => false,

@@ -8,7 +8,7 @@ use minato_wire::ecs::{
 use super::super::lookup::{self, resource_id};
 use super::super::page::{Page, page};
 use crate::context::{Context, Scope};
-use crate::tables::{Cluster, Task};
+use crate::tables::{Cluster, DAEMON_PREFIX, Daemon, Task};
 
 pub(crate) async fn list_tasks(
     cx: &Context,
@@ -18,8 +18,12 @@ pub(crate) async fn list_tasks(
     let rows = cx.snapshot();
     let cluster = lookup::cluster(&rows, scope, input.cluster.as_deref())?;
     let filter = Filter::of(&input)?;
-    if input.daemon_name.is_some() {
-        return Err(error::service_not_found_exception("Service not found."));
+    if let Some(name) = input.daemon_name.as_deref() {
+        let Scope { account, region, .. } = scope;
+        let key = Daemon::key_of(account, region, &cluster.name, name);
+        rows.get::<Daemon>(&key).ok_or_else(|| {
+            error::service_not_found_exception("Daemon not found.")
+        })?;
     }
     let service = match input.service_name.as_deref() {
         None => None,
@@ -52,6 +56,8 @@ struct Filter {
     started_by: Option<String>,
     desired: DesiredStatus,
     launch_type: Option<minato_wire::ecs::LaunchType>,
+    /// The task group of a daemon.
+    daemon: Option<String>,
 }
 
 impl Filter {
@@ -79,6 +85,10 @@ impl Filter {
             started_by: input.started_by.clone(),
             desired: input.desired_status.unwrap_or(DesiredStatus::Running),
             launch_type: input.launch_type,
+            daemon: input
+                .daemon_name
+                .as_ref()
+                .map(|name| format!("{DAEMON_PREFIX}{name}")),
         })
     }
 
@@ -97,10 +107,15 @@ impl Filter {
         let launched = self
             .launch_type
             .is_none_or(|launch| task.launch_type == Some(launch));
+        let of_daemon = self
+            .daemon
+            .as_ref()
+            .is_none_or(|group| task.group.as_ref() == Some(group));
         task.desired_status.as_deref() == Some(self.desired.as_str())
             && on_instance
             && of_family
             && started
             && launched
+            && of_daemon
     }
 }
