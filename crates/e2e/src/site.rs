@@ -33,14 +33,21 @@ pub struct Site {
     environment: Vec<(String, String)>,
     boot_id: Option<String>,
     dir: TempDir,
+    /// Further arguments of `minato up`.
+    arguments: Vec<String>,
 }
 
 impl Site {
     /// Starts a Minato that has the tests' image.
     pub fn start() -> Result<Site> {
-        let site = Site::prepare()?;
+        Site::start_with(&[])
+    }
+
+    /// The same with further arguments of `minato up`.
+    pub fn start_with(arguments: &[&str]) -> Result<Site> {
+        let mut site = Site::prepare()?;
+        site.arguments = arguments.iter().map(|it| (*it).to_owned()).collect();
         site.minato(&["image", "load", &image_archive().to_string_lossy()])?;
-        let mut site = site;
         site.up()?;
         Ok(site)
     }
@@ -55,6 +62,7 @@ impl Site {
             traces: None,
             environment: vec![],
             boot_id: None,
+            arguments: vec![],
             dir,
         })
     }
@@ -73,6 +81,7 @@ impl Site {
             .open(self.dir.path().join("minato.log"))?;
         let mut child = command
             .args(["up", "--listen", LISTEN])
+            .args(&self.arguments)
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()?;

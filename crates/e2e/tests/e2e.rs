@@ -8,6 +8,8 @@ mod cli;
 mod clients;
 #[path = "e2e/crash.rs"]
 mod crash;
+#[path = "e2e/daemons.rs"]
+mod daemons;
 #[path = "e2e/deploy.rs"]
 mod deploy;
 #[path = "e2e/ends.rs"]
