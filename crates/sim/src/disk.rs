@@ -15,9 +15,17 @@ struct State {
     /// Appends until the process dies in one, and whether that one is kept.
     dies_in: Option<(u64, bool)>,
     is_dead: bool,
+    /// What is written is not kept: a fleet that is only measured never
+    /// reads it.
+    forgets: bool,
 }
 
 impl Disk {
+    /// Keeps nothing from now on; no process can be restarted over it.
+    pub(crate) fn forget_all(&self) {
+        self.0.lock().forgets = true;
+    }
+
     /// Has the process die in the append after `appends` more. What that one
     /// wrote is on the disk or not, and its caller does not learn which.
     pub(crate) fn die_after(&self, appends: u64, is_kept: bool) {
@@ -52,7 +60,7 @@ impl Journal for Disk {
             Some((left, kept)) => state.dies_in = Some((left - 1, kept)),
             None => {}
         }
-        if is_kept {
+        if is_kept && !state.forgets {
             state.frames.push((revision, frame.to_vec()));
         }
         if state.is_dead {

@@ -8,6 +8,7 @@
 mod chance;
 mod check;
 mod disk;
+pub mod fleet;
 mod host;
 mod play;
 mod promise;

@@ -1,10 +1,18 @@
 //! `minato-sim [--seeds N] [--from S]`: plays seeds, one after the other.
+//! `minato-sim fleet [HOSTS TASKS SERVICES]`: measures a large fleet.
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: minato-sim [--seeds N] [--from S]";
+use minato_sim::fleet::{Size, measure};
+
+const USAGE: &str = "usage: minato-sim [--seeds N] [--from S]\n       \
+                     minato-sim fleet [HOSTS TASKS SERVICES]";
 
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == "fleet") {
+        return fleet(&words[1..]);
+    }
     let Some((seeds, from)) = arguments() else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
@@ -28,6 +36,31 @@ fn main() -> ExitCode {
          checked, {kills} kills"
     );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn fleet(words: &[String]) -> ExitCode {
+    let numbers: Option<Vec<u32>> =
+        words.iter().map(|word| word.parse().ok()).collect();
+    let size = match numbers.as_deref() {
+        Some([]) => Size { hosts: 5_000, tasks: 100_000, services: 20 },
+        Some([hosts, tasks, services]) if *services > 0 => {
+            Size { hosts: *hosts, tasks: *tasks, services: *services }
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match measure(size) {
+        Ok(report) => {
+            print!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn arguments() -> Option<(u64, u64)> {

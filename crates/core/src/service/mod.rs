@@ -22,7 +22,7 @@ mod replica;
 pub mod rules;
 mod victims;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minato_wire::Timestamp;
 
@@ -56,6 +56,9 @@ pub struct Target {
     pub zones: BTreeSet<String>,
     /// Which tasks go first when there are too many.
     pub victims: VictimOrder,
+    /// How many tasks each capacity provider should have, where a strategy
+    /// decides.
+    pub shares: BTreeMap<String, u32>,
     /// The time.
     pub now: Timestamp,
 }

@@ -74,7 +74,7 @@ fn scale_in(
         surplus -= 1;
     }
     let wanted = usize::try_from(surplus).unwrap_or(usize::MAX);
-    let chosen = victims::choose(kept, wanted, target);
+    let chosen = victims::choose(kept, wanted, target, &target.shares);
     plan.protected += surplus - count(&chosen);
     let healthy =
         kept.iter().chain(leaving).filter(|one| one.is_healthy(target));
@@ -205,6 +205,7 @@ fn make_way(
 /// displaced, then the oldest deployments.
 fn in_order<'a>(leaving: &[&'a Member], target: &Target) -> Vec<&'a Member> {
     let mut ordered = vec![];
+    let none = BTreeMap::new();
     let mut rest: BTreeMap<(bool, bool, std::cmp::Reverse<u32>), Vec<&Member>> =
         BTreeMap::new();
     for member in leaving {
@@ -216,7 +217,7 @@ fn in_order<'a>(leaving: &[&'a Member], target: &Target) -> Vec<&'a Member> {
         rest.entry(key).or_default().push(member);
     }
     for group in rest.values() {
-        let chosen = victims::choose(group, group.len(), target);
+        let chosen = victims::choose(group, group.len(), target, &none);
         let protected = group.iter().filter(|one| one.is_protected);
         ordered.extend(chosen);
         ordered.extend(protected);

@@ -18,6 +18,7 @@ fn target(desired: u32, min: u32, max: u32) -> Target {
         can_replace: true,
         zones: BTreeSet::new(),
         victims: VictimOrder::Spread,
+        shares: BTreeMap::new(),
         now: NOW,
     }
 }
@@ -159,6 +160,33 @@ fn unhealthy_verdicts_count_after_the_grace_period() {
     assert_eq!(early.wake_at, Some(NOW.plus_millis(50_000)));
     all[0].phase = Phase::Running(ago(60));
     assert_eq!(plan(&all, &graceful).start, 1);
+}
+
+#[test]
+fn scale_in_keeps_the_shares_of_capacity_providers() {
+    // Two of `a` for each of `b`, by a strategy that wants it the other way.
+    let mut all = members(9, 0);
+    for (number, one) in all.iter_mut().enumerate() {
+        let provider = if number % 3 == 0 { "b" } else { "a" };
+        one.provider = Some(provider.to_owned());
+    }
+    let shares = [("a".to_owned(), 2), ("b".to_owned(), 1)].into();
+    let found = plan(&all, &Target { shares, ..target(3, 100, 200) });
+    let gone: BTreeSet<String> =
+        stopped(&found).into_iter().map(Into::into).collect();
+    let left = |provider: &str| {
+        let of = all.iter().filter(|one| {
+            one.provider.as_deref() == Some(provider) && !gone.contains(&one.id)
+        });
+        of.count()
+    };
+    assert_eq!((left("a"), left("b")), (2, 1), "{gone:?}");
+    // One with more than its share gives first, wherever that is.
+    let shares = [("a".to_owned(), 6), ("b".to_owned(), 2)].into();
+    let found = plan(&all, &Target { shares, ..target(8, 100, 200) });
+    let [id] = &stopped(&found)[..] else { panic!("{found:?}") };
+    let victim = all.iter().find(|one| one.id == *id).unwrap();
+    assert_eq!(victim.provider.as_deref(), Some("b"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use minato_core::capacity::is_fargate;
+use minato_core::capacity::{self, is_fargate};
 use minato_core::placement;
 use minato_core::service::{
     Health, Member, Pace, Phase, Post, Target, VictimOrder, rules,
@@ -198,8 +198,21 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
             can_replace: !is_failed,
             zones,
             victims: self.victims,
+            shares: self.shares(),
             now: self.now,
         }
+    }
+
+    /// How many tasks each capacity provider should have.
+    fn shares(&self) -> BTreeMap<String, u32> {
+        let revision = self.revision.as_ref().map(|row| &row.revision);
+        let items = revision.and_then(|revision| {
+            revision.capacity_provider_strategy.as_deref()
+        });
+        let shares = capacity::shares(items.unwrap_or_default());
+        let parts = capacity::distribute(&shares, self.service.desired);
+        let names = shares.into_iter().map(|share| share.provider);
+        names.zip(parts).collect()
     }
 
     /// The zones that tasks can be balanced over.
@@ -216,7 +229,7 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
             return subnets.unwrap_or_default();
         }
         let items = revision.revision.capacity_provider_strategy.as_deref();
-        let shares = minato_core::capacity::shares(items.unwrap_or_default());
+        let shares = capacity::shares(items.unwrap_or_default());
         let is_offered = |row: &ContainerInstance| {
             let mut providers = shares.iter().map(|share| &share.provider);
             shares.is_empty()

@@ -72,6 +72,8 @@ struct Scheduler {
     alarms: BTreeMap<Key, Timestamp>,
     /// Services with tasks that found no place.
     blocked: BTreeSet<Key>,
+    /// Before this a large service is not looked at again.
+    resting: BTreeMap<Key, Timestamp>,
 }
 
 impl Scheduler {
@@ -81,6 +83,7 @@ impl Scheduler {
             due: BTreeSet::new(),
             alarms: BTreeMap::new(),
             blocked: BTreeSet::new(),
+            resting: BTreeMap::new(),
         }
     }
 
@@ -152,6 +155,14 @@ impl Scheduler {
             .map(|(key, _)| key.clone())
             .collect();
         self.due.extend(rung);
+        self.resting.retain(|_, until| *until > now);
+        for (key, until) in &self.resting {
+            // What it became due for is seen then, all at once.
+            if self.due.remove(key) {
+                let alarm = self.alarms.entry(key.clone()).or_insert(*until);
+                *alarm = (*alarm).min(*until);
+            }
+        }
         let mut rest = std::mem::take(&mut self.due).into_iter();
         let mut abreast = JoinSet::new();
         loop {
@@ -173,8 +184,12 @@ impl Scheduler {
     }
 
     fn note(&mut self, seen: Seen) {
-        let Seen { key, next_at, is_blocked } = seen;
+        let Seen { key, next_at, is_blocked, rest_ms } = seen;
         self.blocked.remove(&key);
+        if rest_ms > 0 {
+            let until = self.cx.clock.now().plus_millis(rest_ms);
+            self.resting.insert(key.clone(), until);
+        }
         if is_blocked {
             self.blocked.insert(key.clone());
         }
@@ -205,6 +220,8 @@ struct Seen {
     key: Key,
     next_at: Option<Timestamp>,
     is_blocked: bool,
+    /// How long it need not be looked at again, whatever happens to it.
+    rest_ms: i64,
 }
 
 /// What is kept like a service.
@@ -227,6 +244,23 @@ struct Due {
     starts: usize,
     /// How many may tell of the pass.
     voices: usize,
+    /// How many tasks it has.
+    members: usize,
+}
+
+/// How long a service of so many tasks rests between looks, in milliseconds.
+///
+/// A look costs as much as the service has tasks, some microseconds each, and
+/// every report of a task makes it due: without a rest, a deployment of
+/// thousands would look thousands of times at thousands. Small services do
+/// not rest; one of 5,000 tasks is looked at ten times a second at most.
+fn rest_ms(members: usize) -> i64 {
+    const SMALL: usize = 500;
+    const TASKS_PER_MS: usize = 50;
+    if members < SMALL {
+        return 0;
+    }
+    i64::try_from(members / TASKS_PER_MS).unwrap_or(i64::MAX)
 }
 
 /// Looks at what has this key; `None` where nothing will ever be due.
@@ -239,6 +273,7 @@ fn due(rows: &Snapshot, key: &Key, pace: Pace, now: Timestamp) -> Option<Due> {
             is_due: seen.is_due(rows, now),
             starts: seen.seen.starts(),
             voices: 1,
+            members: seen.seen.members.len(),
         });
     }
     let service = rows.get::<Service>(key)?;
@@ -250,6 +285,7 @@ fn due(rows: &Snapshot, key: &Key, pace: Pace, now: Timestamp) -> Option<Due> {
             is_due: seen.is_due(rows, &service, now),
             starts: seen.starts(),
             voices: 1,
+            members: seen.members.len(),
         });
     }
     if service.status == ServiceStatus::Inactive {
@@ -263,21 +299,24 @@ fn due(rows: &Snapshot, key: &Key, pace: Pace, now: Timestamp) -> Option<Due> {
         is_due: is_over || sets.iter().any(|set| set.is_due(rows, now)),
         starts: sets.iter().map(sets::SetLook::starts).sum(),
         voices: sets.len(),
+        members: sets.iter().map(sets::SetLook::members).sum(),
     })
 }
 
 /// Looks at a service and does what is due.
 async fn see_to(cx: Arc<Context>, key: Key) -> Seen {
-    let nothing = Seen { key: key.clone(), next_at: None, is_blocked: false };
+    let nothing =
+        Seen { key: key.clone(), next_at: None, is_blocked: false, rest_ms: 0 };
     let (now, pace) = (cx.clock.now(), cx.config.pace);
     let rows = cx.snapshot();
-    let Some(Due { kind, next_at, is_due, starts, voices }) =
+    let Some(Due { kind, next_at, is_due, starts, voices, members }) =
         due(&rows, &key, pace, now)
     else {
         return nothing;
     };
+    let nothing = Seen { next_at, rest_ms: rest_ms(members), ..nothing };
     if !is_due {
-        return Seen { next_at, ..nothing };
+        return nothing;
     }
     let starts = starts.min(STARTS_MAX);
     let turn = Turn {
@@ -300,12 +339,16 @@ async fn see_to(cx: Arc<Context>, key: Key) -> Seen {
         .await;
     match passed {
         // What it did is seen by the watch, which makes the service due.
-        Ok(Outcome { is_blocked: false }) => Seen { next_at, ..nothing },
+        // One that had more to start than a transaction takes goes on.
+        Ok(Outcome { is_blocked: false }) if starts == STARTS_MAX => {
+            Seen { rest_ms: 0, ..nothing }
+        }
+        Ok(Outcome { is_blocked: false }) => nothing,
         Ok(Outcome { is_blocked: true }) => {
             let again = now.plus_millis(BLOCKED_EVERY_MS);
             let next_at =
                 Some(next_at.map_or(again, |next_at| next_at.min(again)));
-            Seen { key, next_at, is_blocked: true }
+            Seen { next_at, is_blocked: true, ..nothing }
         }
         Err(error) => {
             tracing::error!(

@@ -60,6 +60,11 @@ impl SetLook {
         self.seen.starts()
     }
 
+    /// How many tasks it has that should run.
+    pub(super) fn members(&self) -> usize {
+        self.seen.members.len()
+    }
+
     /// When time alone makes something due.
     pub(super) fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.seen.wake_at(&self.service, now)
