@@ -274,3 +274,15 @@ pub(super) fn keys_within(rows: &impl ReadIndex, within: &Key) -> Vec<Key> {
         .chain(daemons.map(|row| row.key()))
         .collect()
 }
+
+/// Keys of what is kept on every instance of a cluster: daemon services and
+/// managed daemons.
+pub(super) fn daemons_within(rows: &impl ReadIndex, within: &Key) -> Vec<Key> {
+    let services = rows.rows::<Service>(within).into_iter();
+    let daemons = rows.rows::<Daemon>(within).into_iter();
+    services
+        .filter(|row| row.is_daemon() && row.status != ServiceStatus::Inactive)
+        .map(|row| row.key())
+        .chain(daemons.map(|row| row.key()))
+        .collect()
+}

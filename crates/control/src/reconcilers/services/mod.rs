@@ -12,6 +12,7 @@ mod look;
 mod pass;
 mod sets;
 mod start;
+mod zones;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,13 +25,13 @@ use minato_wire::{ApiError, Timestamp};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::look::{keys_within, look};
+use self::look::{daemons_within, keys_within, look};
 use self::pass::{Outcome, Turn};
 pub(crate) use self::start::{Considered, consider};
+use self::zones::Zones;
 use crate::context::Context;
 use crate::tables::{
     ContainerInstance, Daemon, Host, Service, ServiceRef, Task, TaskSet,
-    namespace,
 };
 
 /// The most tasks one transaction starts, so that none becomes large.
@@ -74,6 +75,7 @@ struct Scheduler {
     blocked: BTreeSet<Key>,
     /// Before this a large service is not looked at again.
     resting: BTreeMap<Key, Timestamp>,
+    zones: Zones,
 }
 
 impl Scheduler {
@@ -84,11 +86,13 @@ impl Scheduler {
             alarms: BTreeMap::new(),
             blocked: BTreeSet::new(),
             resting: BTreeMap::new(),
+            zones: Zones::default(),
         }
     }
 
     fn all_due(&mut self) {
         let rows = self.cx.snapshot();
+        self.zones = Zones::of(&rows);
         self.due.extend(keys_within(&rows, &Key::root()));
     }
 
@@ -127,18 +131,42 @@ impl Scheduler {
             let key = Service::key_of(account, region, cluster, &of.name);
             self.due.insert(key);
         }
-        let rows = self.cx.snapshot();
+        // What an instance becomes matters to whose tasks are on it, to
+        // daemons, and to those that wait for a place; what a host does, to
+        // those that balance zones as well.
+        let mut hosts = BTreeSet::new();
+        let mut clusters = BTreeSet::new();
         for change in commit.of::<ContainerInstance>() {
             is_freed = true;
             let Some(row) = change.after.or(change.before) else { continue };
+            hosts.insert(Task::on_host(&row.account, &row.region, &row.host));
             let within = Key::of([&row.account, &row.region, &row.cluster]);
-            self.due.extend(keys_within(&rows, &within));
+            clusters.insert(within);
         }
         for change in commit.of::<Host>() {
             is_freed = true;
-            let Some(row) = change.after.or(change.before) else { continue };
-            let within = namespace(&row.account, &row.region);
-            self.due.extend(keys_within(&rows, &within));
+            if change.after.is_none() {
+                hosts.insert(change.key.clone());
+            }
+            if let Some(within) = self.zones.note(&change) {
+                let rows = self.cx.snapshot();
+                self.due.extend(keys_within(&rows, &within));
+            }
+        }
+        if !hosts.is_empty() {
+            let rows = self.cx.snapshot();
+            for host in &hosts {
+                for task in rows.by_index::<Task>("host", host) {
+                    let Some(of) = &task.service else { continue };
+                    let Task { account, region, cluster, .. } = &*task;
+                    let name = &of.name;
+                    let key = Service::key_of(account, region, cluster, name);
+                    self.due.insert(key);
+                }
+            }
+            for within in &clusters {
+                self.due.extend(daemons_within(&rows, within));
+            }
         }
         if is_freed {
             self.due.append(&mut self.blocked);

@@ -14,7 +14,7 @@ use super::super::*;
 use crate::services::ecs::services::{create_service, update_service};
 use crate::services::ecs::tasks::report::{Report, apply};
 use crate::services::ecs::{clusters, task_definitions};
-use crate::tables::{ServiceDeployment, ServiceEvent};
+use crate::tables::{ServiceDeployment, ServiceEvent, namespace};
 use crate::testing::{ACCOUNT, REGION, TestBed};
 
 pub(super) struct Play {
