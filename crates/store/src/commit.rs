@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     JournalError, Key, StoreError, TransactError, Tx,
@@ -19,7 +19,7 @@ use crate::{
     journal::Journal,
     row::Tables,
     state::State,
-    watch::{Commit, Feed},
+    watch::{Commit, Feed, Ringer},
 };
 
 /// Most transactions in one frame. Bounds how long the first of them waits
@@ -136,7 +136,7 @@ pub(crate) struct Committer {
     /// Not shared with the handles: it closes when the committer ends.
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) queue: mpsc::Receiver<Message>,
-    pub(crate) wake: watch::Sender<u64>,
+    pub(crate) ringer: Ringer,
     pub(crate) state: State,
     /// None if the journal needs no cutting by us.
     pub(crate) checkpointer: Option<Checkpointer>,
@@ -212,7 +212,7 @@ impl Committer {
                 checkpointer.appended(frame.len(), &state);
             }
             self.state = state.clone();
-            self.shared.feed.publish(state, commits, &self.wake);
+            self.shared.feed.publish(state, commits, &self.ringer);
         }
         for (answer, outcome) in answers {
             answer(outcome);

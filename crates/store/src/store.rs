@@ -281,7 +281,7 @@ fn prepare(
     let schema = Arc::new(tables);
     let Recovered { state, log, checkpoint } =
         recover::recover(journal.as_ref(), checkpoints.as_deref(), &schema)?;
-    let (feed, wake) =
+    let (feed, ringer) =
         Feed::new(state.clone(), options.watch_commits, options.watch_changes);
     let feed = Arc::new(feed);
     let shared = Arc::new(Shared { feed, stopped: OnceLock::new() });
@@ -304,7 +304,7 @@ fn prepare(
         shared: shared.clone(),
         journal,
         queue,
-        wake,
+        ringer,
         state,
         checkpointer,
     };

@@ -5,11 +5,18 @@
 //! once; when it fell behind the ring it is told to start again from a
 //! snapshot. A slow watcher costs the others nothing.
 
-use std::{collections::VecDeque, fmt, sync::Arc};
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::{
     Key, Row, Snapshot,
@@ -114,7 +121,6 @@ pub struct WatchClosed;
 #[derive(Debug)]
 pub struct Watch {
     seen: u64,
-    newest: watch::Receiver<u64>,
     feed: Arc<Feed>,
 }
 
@@ -123,9 +129,7 @@ impl Watch {
     ///
     /// May be dropped at any point (`select!`) without missing anything.
     pub async fn changed(&mut self) -> Result<(), WatchClosed> {
-        let seen = self.seen;
-        let found = self.newest.wait_for(|newest| *newest > seen).await;
-        found.map(|_| ()).map_err(|_| WatchClosed)
+        self.feed.bell.newer_than(self.seen).await
     }
 
     /// What changed since the last call, without waiting.
@@ -156,7 +160,53 @@ impl Watch {
 pub(crate) struct Feed {
     pub(crate) state: ArcSwap<State>,
     ring: Mutex<Ring>,
-    newest: watch::Receiver<u64>,
+    bell: Arc<Bell>,
+}
+
+/// Wakes watches when there is something new, in the order in which they
+/// began to wait: tokio's own watch channel picks at random, and a simulated
+/// run must go the same way every time.
+#[derive(Debug)]
+struct Bell {
+    newest: AtomicU64,
+    is_closed: AtomicBool,
+    rings: Notify,
+}
+
+impl Bell {
+    async fn newer_than(&self, seen: u64) -> Result<(), WatchClosed> {
+        loop {
+            let rings = self.rings.notified();
+            tokio::pin!(rings);
+            // From here on no ring is missed.
+            rings.as_mut().enable();
+            if self.newest.load(Ordering::Acquire) > seen {
+                return Ok(());
+            }
+            if self.is_closed.load(Ordering::Acquire) {
+                return Err(WatchClosed);
+            }
+            rings.await;
+        }
+    }
+}
+
+/// The committer's end of the bell; without it nothing new will come.
+#[derive(Debug)]
+pub(crate) struct Ringer(Arc<Bell>);
+
+impl Ringer {
+    fn ring(&self, newest: u64) {
+        self.0.newest.store(newest, Ordering::Release);
+        self.0.rings.notify_waiters();
+    }
+}
+
+impl Drop for Ringer {
+    fn drop(&mut self) {
+        self.0.is_closed.store(true, Ordering::Release);
+        self.0.rings.notify_waiters();
+    }
 }
 
 #[derive(Debug)]
@@ -171,13 +221,17 @@ struct Ring {
 }
 
 impl Feed {
-    /// The feed, and the sender by which the committer wakes its watches.
+    /// The feed, and that by which the committer wakes its watches.
     pub(crate) fn new(
         state: State,
         max_commits: usize,
         max_changes: usize,
-    ) -> (Feed, watch::Sender<u64>) {
-        let (wake, newest) = watch::channel(state.revision);
+    ) -> (Feed, Ringer) {
+        let bell = Arc::new(Bell {
+            newest: AtomicU64::new(state.revision),
+            is_closed: AtomicBool::new(false),
+            rings: Notify::new(),
+        });
         let ring = Ring {
             commits: VecDeque::new(),
             changes: 0,
@@ -186,7 +240,8 @@ impl Feed {
             max_changes,
         };
         let state = ArcSwap::from_pointee(state);
-        (Feed { state, ring: Mutex::new(ring), newest }, wake)
+        let ringer = Ringer(Arc::clone(&bell));
+        (Feed { state, ring: Mutex::new(ring), bell }, ringer)
     }
 
     /// Makes durable commits visible: to new snapshots, then to watches.
@@ -194,16 +249,16 @@ impl Feed {
         &self,
         state: State,
         commits: Vec<Commit>,
-        wake: &watch::Sender<u64>,
+        ringer: &Ringer,
     ) {
         let revision = state.revision;
         self.state.store(Arc::new(state));
         self.ring.lock().extend(commits);
-        wake.send_replace(revision);
+        ringer.ring(revision);
     }
 
     pub(crate) fn watch(self: &Arc<Feed>, seen: u64) -> Watch {
-        Watch { seen, newest: self.newest.clone(), feed: self.clone() }
+        Watch { seen, feed: self.clone() }
     }
 
     fn since(&self, seen: u64) -> Option<Vec<Arc<Commit>>> {
