@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use minato_core::service::rules;
 use minato_core::status::ServiceStatus;
 use minato_store::{Key, Row};
 use minato_wire::{Timestamp, ecs};
@@ -193,8 +192,6 @@ impl Daemon {
                 ..Default::default()
             }
         });
-        let drain = self.configuration.drain_percent.unwrap_or(0.0);
-        let fewest = rules::left_by_drain(self.desired, drain);
         let propagates =
             self.propagate_tags == ecs::DaemonPropagateTags::Daemon;
         Service {
@@ -210,11 +207,6 @@ impl Daemon {
             service: ecs::Service {
                 scheduling_strategy: Some(ecs::SchedulingStrategy::Daemon),
                 capacity_provider_strategy: Some(items.collect()),
-                deployment_configuration: Some(ecs::DeploymentConfiguration {
-                    minimum_healthy_percent: i32::try_from(fewest).ok(),
-                    maximum_percent: Some(100),
-                    ..Default::default()
-                }),
                 propagate_tags: propagates
                     .then_some(ecs::PropagateTags::Service),
                 tags: Some(self.tags.clone()),
@@ -232,6 +224,7 @@ impl Daemon {
             inactive_at: None,
             complaints: self.complaints.clone(),
             group: Some(name.clone()),
+            drain_percent: self.configuration.drain_percent,
             name,
         }
     }

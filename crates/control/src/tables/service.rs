@@ -64,6 +64,10 @@ pub struct Service {
     /// kept like a service is not always one.
     #[serde(default)]
     pub group: Option<String>,
+    /// The percent of the instances on which a managed daemon is replaced at
+    /// a time; `None` for a service, whose minimum healthy percent says it.
+    #[serde(default)]
+    pub drain_percent: Option<f64>,
 }
 
 impl Service {

@@ -1,6 +1,8 @@
 //! Plans for services that keep one task on every container instance.
 
-use super::{Limits, Member, Stop, StopCause, Target};
+use std::collections::BTreeMap;
+
+use super::{Member, Stop, StopCause, Target, rules};
 
 /// A container instance that a daemon's task may be on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,23 +35,32 @@ pub struct DaemonPlan {
 ///
 /// There is never more than one task on an instance (`maximumPercent` is 100
 /// for daemons), so a new task comes after the old one is gone, and old ones
-/// go only as fast as `minimumHealthyPercent` allows.
+/// go only as fast as `minimumHealthyPercent` allows or, for a managed daemon,
+/// `drain`: its `drainPercent`.
 pub fn plan_daemon(
     members: &[Member],
     posts: &[Post],
     target: &Target,
+    drain: Option<f64>,
 ) -> DaemonPlan {
     let manned = posts.iter().filter(|post| post.is_manned).count();
     let desired = u32::try_from(manned).unwrap_or(u32::MAX);
-    let limits: Limits = target.limits;
+    let fewest = drain.map_or_else(
+        || target.limits.fewest_healthy(desired),
+        |drain| desired.saturating_sub(rules::at_a_time(desired, drain)),
+    );
     let healthy = members.iter().filter(|one| one.is_healthy(target)).count();
     let healthy = u32::try_from(healthy).unwrap_or(u32::MAX);
-    let mut spare = healthy.saturating_sub(limits.fewest_healthy(desired));
+    let mut spare = healthy.saturating_sub(fewest);
     let mut plan =
         DaemonPlan { desired, is_settled: true, ..DaemonPlan::default() };
+    let mut at: BTreeMap<&str, Vec<&Member>> = BTreeMap::new();
+    for member in members {
+        at.entry(&member.place).or_default().push(member);
+    }
     for post in posts {
-        let here = members.iter().filter(|one| one.place == post.place);
-        let here: Vec<&Member> = here.collect();
+        let here = at.get(post.place.as_str());
+        let here = here.map(Vec::as_slice).unwrap_or_default();
         if !post.is_manned {
             plan.is_settled &= here.is_empty();
             if !post.has_others {
@@ -61,7 +72,7 @@ pub fn plan_daemon(
             }
             continue;
         }
-        man(&mut plan, post, &here, target, &mut spare);
+        man(&mut plan, post, here, target, &mut spare);
     }
     plan
 }

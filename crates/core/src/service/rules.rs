@@ -139,28 +139,23 @@ pub fn scale(percent: f64) -> Result<(), RuleError> {
     ))
 }
 
+/// 7 percent of 100 is 7, though not in binary fractions.
+const NOISE: f64 = 1e-9;
+
 /// A part of `desired` tasks, in percent, rounded up (API reference,
 /// `TaskSet.computedDesiredCount`).
 pub fn scaled(desired: u32, percent: f64) -> u32 {
-    // 7 percent of 100 is 7, though not in binary fractions.
-    const NOISE: f64 = 1e-9;
     let exact = f64::from(desired) * percent / 100.0;
     let wanted = (exact - NOISE).ceil();
     (0..=desired).find(|count| f64::from(*count) >= wanted).unwrap_or(desired)
 }
 
-/// The `minimumHealthyPercent` with which a daemon on so many instances is
-/// replaced on `drain` percent of them at a time, and on one at least.
-pub fn left_by_drain(instances: u32, drain: f64) -> u32 {
-    let at_a_time = (f64::from(instances) * drain / 100.0).floor();
-    let some = (1..=instances).rev();
-    let at_a_time = some
-        .into_iter()
-        .find(|count| f64::from(*count) <= at_a_time)
-        .unwrap_or(1);
-    let left = u64::from(instances.saturating_sub(at_a_time));
-    let percent = (left * 100).checked_div(u64::from(instances)).unwrap_or(0);
-    u32::try_from(percent).unwrap_or(100)
+/// How many of so many instances a daemon is replaced on at a time: `drain`
+/// percent of them, rounded down, and one at least.
+pub fn at_a_time(instances: u32, drain: f64) -> u32 {
+    let exact = f64::from(instances) * drain / 100.0 + NOISE;
+    let mut counts = (1..=instances).rev();
+    counts.find(|count| f64::from(*count) <= exact).unwrap_or(1)
 }
 
 /// Checks what a service of the EXTERNAL controller may not say itself: its
@@ -329,17 +324,18 @@ mod tests {
 
     #[test]
     fn a_drain_takes_its_part_and_one_at_least() {
-        for (instances, drain, at_a_time) in
-            [(4, 25.0, 1), (10, 50.0, 5), (3, 0.0, 1), (3, 100.0, 3)]
-        {
-            let limits = Limits {
-                minimum_healthy_percent: left_by_drain(instances, drain),
-                maximum_percent: 100,
-            };
-            let fewest = limits.fewest_healthy(instances);
-            assert_eq!(instances - fewest, at_a_time, "{instances} {drain}");
+        for (instances, drain, expected) in [
+            (4, 25.0, 1),
+            (10, 50.0, 5),
+            (3, 0.0, 1),
+            (3, 100.0, 3),
+            (1_000, 2.9, 29),
+            (2_000, 0.0, 1),
+            (0, 25.0, 1),
+        ] {
+            let found = at_a_time(instances, drain);
+            assert_eq!(found, expected, "{instances} {drain}");
         }
-        assert_eq!(left_by_drain(0, 25.0), 0);
     }
 
     #[test]

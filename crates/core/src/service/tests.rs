@@ -327,13 +327,13 @@ fn a_daemon_has_one_task_on_each_instance() {
     let posts = [post("i1", true), post("i2", true), post("i3", false)];
     let target = target(0, 0, 100);
     let all = [at(1, 0, "i1"), at(3, 0, "i3")];
-    let plan = plan_daemon(&all, &posts, &target);
+    let plan = plan_daemon(&all, &posts, &target, None);
     assert_eq!(plan.desired, 2);
     assert_eq!(plan.start, ["i2"]);
     assert_eq!(plan.stop[0].id, "0-3");
     assert!(!plan.is_settled);
     let all = [at(1, 0, "i1"), at(2, 0, "i2")];
-    assert!(plan_daemon(&all, &posts, &target).is_settled);
+    assert!(plan_daemon(&all, &posts, &target, None).is_settled);
 }
 
 #[test]
@@ -341,10 +341,39 @@ fn daemons_are_replaced_as_fast_as_the_minimum_allows() {
     let posts: Vec<Post> =
         (0..4).map(|n| post(&format!("i{n}"), true)).collect();
     let all: Vec<Member> = (0..4).map(|n| at(n, 1, &format!("i{n}"))).collect();
-    let half = plan_daemon(&all, &posts, &target(0, 50, 100));
+    let half = plan_daemon(&all, &posts, &target(0, 50, 100), None);
     assert_eq!((half.stop.len(), half.start.len()), (2, 0));
-    let all_at_once = plan_daemon(&all, &posts, &target(0, 0, 100));
+    let all_at_once = plan_daemon(&all, &posts, &target(0, 0, 100), None);
     assert_eq!(all_at_once.stop.len(), 4);
+}
+
+proptest! {
+    #[test]
+    fn a_managed_daemon_is_never_drained_faster_than_it_says(
+        instances in 1_u32..3_000,
+        tenths in 0_u32..=1_000,
+        unhealthy in 0_usize..4,
+    ) {
+        let posts: Vec<Post> =
+            (0..instances).map(|n| post(&format!("i{n}"), true)).collect();
+        let mut all: Vec<Member> = (0..instances)
+            .map(|n| at(n as usize, 1, &format!("i{n}")))
+            .collect();
+        for one in all.iter_mut().take(unhealthy) {
+            one.phase = Phase::Starting;
+        }
+        let drain = f64::from(tenths) / 10.0;
+        let target = target(0, 100, 100);
+        let plan = plan_daemon(&all, &posts, &target, Some(drain));
+        let most = (instances * tenths / 1_000).max(1) as usize;
+        let healthy = all.iter().filter(|one| one.is_healthy(&target));
+        let healthy: BTreeSet<&str> =
+            healthy.map(|one| one.id.as_str()).collect();
+        let stopped = plan.stop.iter().map(|stop| stop.id.as_str());
+        let taken = stopped.filter(|id| healthy.contains(id)).count();
+        let gone = unhealthy.min(instances as usize);
+        prop_assert_eq!(taken, most.saturating_sub(gone));
+    }
 }
 
 #[test]
@@ -353,9 +382,11 @@ fn a_daemon_leaves_a_draining_instance_last() {
     draining.has_others = true;
     let all = [at(1, 0, "i1")];
     let target = target(0, 0, 100);
-    assert!(plan_daemon(&all, &[draining.clone()], &target).stop.is_empty());
+    assert!(
+        plan_daemon(&all, &[draining.clone()], &target, None).stop.is_empty()
+    );
     draining.has_others = false;
-    assert_eq!(plan_daemon(&all, &[draining], &target).stop.len(), 1);
+    assert_eq!(plan_daemon(&all, &[draining], &target, None).stop.len(), 1);
 }
 
 /// A service whose tasks come up, fail and go as the generator says.

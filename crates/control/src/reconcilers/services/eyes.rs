@@ -22,8 +22,8 @@ use crate::services::ec2::rows::SubnetRow;
 use crate::services::ecs::tasks::place;
 use crate::services::ecs::view::ReadIndex;
 use crate::tables::{
-    ContainerInstance, Host, Service, ServiceRevision, Task, TaskDefinition,
-    namespace,
+    ContainerInstance, DAEMON_PREFIX, Host, Service, ServiceRevision, Task,
+    TaskDefinition, namespace,
 };
 
 /// What is looked up once for all tasks of a service.
@@ -311,6 +311,17 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
             })
     }
 
+    /// Whether a task is of a service that places its tasks where it likes.
+    /// Daemons do not wait for each other.
+    fn is_of_replicas(&self, task: &Task) -> bool {
+        let Some(part) = &task.service else { return false };
+        let within = namespace(&task.account, &task.region);
+        let key = within.with(&task.cluster).with(&part.name);
+        let is_daemon = part.name.starts_with(DAEMON_PREFIX)
+            || self.rows.row::<Service>(&key).is_some_and(|it| it.is_daemon());
+        !is_daemon
+    }
+
     fn post(
         &self,
         (row, host): &(Arc<ContainerInstance>, Arc<Host>),
@@ -326,8 +337,8 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
         let has_others = tasks.iter().any(|task| {
             task.cluster == row.cluster
                 && task.task.group.as_ref() != Some(&ours)
-                && task.service.is_some()
                 && task.should_run()
+                && self.is_of_replicas(task)
         });
         let candidate = place::candidate(row, host, 0, groups);
         Post {

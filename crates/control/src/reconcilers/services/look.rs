@@ -250,7 +250,9 @@ pub(super) fn look_at(
         Scheme::Drain(members.iter().map(|one| one.id.clone()).collect())
     } else if service.is_daemon() {
         let target = eyes.target(pace, BTreeSet::new());
-        Scheme::Daemon(plan_daemon(&members, &eyes.posts(), &target))
+        let posts = eyes.posts();
+        let drain = service.drain_percent;
+        Scheme::Daemon(plan_daemon(&members, &posts, &target, drain))
     } else {
         let target = eyes.target(pace, eyes.zones());
         Scheme::Replica(plan(&members, &target))

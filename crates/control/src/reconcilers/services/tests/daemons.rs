@@ -280,3 +280,40 @@ async fn a_deleted_daemon_leaves_nothing() {
     assert_eq!(rows.count::<DaemonDeployment>(), 0);
     assert_eq!(rows.count::<ServiceRevision>(), 0);
 }
+
+#[tokio::test]
+async fn two_daemons_leave_a_draining_instance() {
+    let play = fleet(3).await;
+    create(&play, 100.0, 0).await;
+    let (cx, scope) = (&play.bed.cx, play.bed.scope());
+    let input = CreateDaemonRequest {
+        daemon_name: Some("other".into()),
+        daemon_task_definition_arn: Some("agent:1".into()),
+        capacity_provider_arns: Some(vec!["fleet".into()]),
+        ..Default::default()
+    };
+    daemons::create_daemon(cx, &scope, input).await.unwrap();
+    let other =
+        crate::tables::Daemon::key_of(ACCOUNT, REGION, "default", "other");
+    for _ in 0..6 {
+        see_to(Arc::clone(&play.bed.cx), other.clone()).await;
+        agents(&play).await;
+    }
+    let first = format!("{:032x}", 0);
+    let on = || play.live().iter().filter(|task| task.host == first).count();
+    assert_eq!(on(), 2);
+    let put = cx.transact(|tx| -> Result<(), ApiError> {
+        let first = tx.scan::<ContainerInstance>(&Key::root()).next();
+        let mut first = ContainerInstance::clone(&first.unwrap());
+        first.status = "DRAINING".into();
+        tx.put(first);
+        Ok(())
+    });
+    put.await.unwrap();
+    for _ in 0..6 {
+        see_to(Arc::clone(&play.bed.cx), other.clone()).await;
+        agents(&play).await;
+        play.bed.clock.advance_ms(120_000);
+    }
+    assert_eq!(on(), 0);
+}

@@ -272,17 +272,21 @@ pub(crate) async fn list_daemon_task_definitions(
             }
         }
     }
-    if input.sort == Some(SortOrder::Desc) {
+    let is_newest_first = input.sort == Some(SortOrder::Desc);
+    if is_newest_first {
         all.reverse();
     }
     let place = |row: &DaemonTaskDefinition| {
         format!("{}\u{1}{:010}", row.family, row.revision)
     };
-    let start = after.map_or(0, |after| {
-        let known = all.iter().position(|row| place(row) == after);
-        known.map_or(all.len(), |at| at + 1)
-    });
-    let page = all.get(start..).unwrap_or_default();
+    // By its place, for the row itself may be gone.
+    if let Some(after) = after {
+        all.retain(|row| {
+            let here = place(row);
+            if is_newest_first { here < after } else { here > after }
+        });
+    }
+    let page = all.as_slice();
     let is_more = page.len() > size;
     let page = &page[..size.min(page.len())];
     Ok(ListDaemonTaskDefinitionsResponse {

@@ -1,5 +1,6 @@
 //! Daemons, their deployments and revisions as the API shows them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use minato_core::status::TaskStatus;
@@ -215,23 +216,21 @@ pub(crate) async fn list_daemon_deployments(
     })?;
     let statuses = input.status.unwrap_or_default();
     let created = input.created_at.unwrap_or_default();
-    let mut all: Vec<Arc<DaemonDeployment>> = rows
-        .scan::<DaemonDeployment>(&daemon.of.key())
-        .filter(|row| {
-            let at = row.shown.created_at;
-            (statuses.is_empty() || statuses.contains(&row.status()))
-                && created.after.is_none_or(|after| at > Some(after))
-                && created.before.is_none_or(|before| at < Some(before))
-        })
-        .collect();
-    // Newest first; pages go on by time and id.
-    all.sort_by_key(|row| {
-        (std::cmp::Reverse(row.shown.created_at), row.id.clone())
+    let found = rows.scan::<DaemonDeployment>(&daemon.of.key()).filter(|row| {
+        let at = row.shown.created_at;
+        (statuses.is_empty() || statuses.contains(&row.status()))
+            && created.after.is_none_or(|after| at > Some(after))
+            && created.before.is_none_or(|before| at < Some(before))
     });
-    let keyed = all.into_iter().enumerate();
-    let keyed = keyed.map(|(number, row)| (format!("{number:08}"), row));
+    // Newest first; pages go on by time and id.
+    let mut keyed: BTreeMap<String, Arc<DaemonDeployment>> = BTreeMap::new();
+    for row in found {
+        let created = row.shown.created_at.map_or(0, |at| at.as_millis());
+        let key = format!("{:019}{}", i64::MAX - created, row.id);
+        keyed.insert(key, row);
+    }
     let found = page_between(
-        keyed,
+        keyed.into_iter(),
         |(key, _)| key,
         input.max_results,
         input.next_token.as_deref(),

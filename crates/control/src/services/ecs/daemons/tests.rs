@@ -10,7 +10,7 @@ use minato_wire::ecs::{
     ListDaemonsRequest, ListTagsForResourceRequest,
     ListTaskDefinitionFamiliesRequest, ListTaskDefinitionsRequest,
     PutClusterCapacityProvidersRequest, RegisterDaemonTaskDefinitionRequest,
-    Tag, TagResourceRequest, UpdateDaemonRequest,
+    SortOrder, Tag, TagResourceRequest, UpdateDaemonRequest,
 };
 use minato_wire::{ApiError, ecs};
 
@@ -331,5 +331,40 @@ async fn daemons_are_listed_and_tagged() {
         let input = ListTagsForResourceRequest { resource_arn: Some(arn) };
         let found = tags::list_tags_for_resource(cx, &scope, input).await;
         assert_eq!(found.unwrap().tags.unwrap(), std::slice::from_ref(&tag));
+    }
+}
+
+#[tokio::test]
+async fn a_loop_that_lists_and_deletes_sees_every_definition() {
+    for sort in [SortOrder::Asc, SortOrder::Desc] {
+        let bed = bed().await;
+        for _ in 0..3 {
+            register(&bed, "agent").await.unwrap();
+        }
+        let (cx, scope) = (&bed.cx, bed.scope());
+        let mut input = ListDaemonTaskDefinitionsRequest {
+            max_results: Some(2),
+            sort: Some(sort),
+            ..Default::default()
+        };
+        let mut seen = vec![];
+        loop {
+            let found = list_daemon_task_definitions(cx, &scope, input.clone());
+            let found = found.await.unwrap();
+            for row in found.daemon_task_definitions.unwrap() {
+                seen.extend(row.arn.clone());
+                let delete = DeleteDaemonTaskDefinitionRequest {
+                    daemon_task_definition: row.arn,
+                };
+                delete_daemon_task_definition(cx, &scope, delete)
+                    .await
+                    .unwrap();
+            }
+            input.next_token = found.next_token;
+            if input.next_token.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), 4, "{seen:?}");
     }
 }

@@ -169,6 +169,7 @@ fn new_row(
         inactive_at: None,
         complaints: BTreeMap::new(),
         group: None,
+        drain_percent: None,
     };
     if is_external {
         return Ok(row);
