@@ -2,9 +2,9 @@
 
 mod services;
 
-use minato_store::{Key, Row, Snapshot};
-use minato_wire::ApiError;
-use minato_wire::ecs::TaskDefinitionStatus;
+use minato_store::{Key, Row, Snapshot, Tx};
+use minato_wire::ecs::{DaemonTaskDefinitionStatus, TaskDefinitionStatus};
+use minato_wire::{ApiError, Timestamp};
 
 use crate::context::Context;
 use crate::tables::{
@@ -32,23 +32,20 @@ pub(super) async fn pass(cx: &Context) {
         .map(|row| row.key())
         .take(BATCH_MAX)
         .collect();
-    let tokens: Vec<Key> = rows
-        .scan::<RunTaskToken>(&Key::root())
-        .filter(|row| now.millis_since(row.used_at) > TOKEN_LIFE_MS)
-        .map(|row| row.key())
-        .take(BATCH_MAX)
-        .collect();
+    let tokens = keys(&rows, |row: &RunTaskToken| {
+        now.millis_since(row.used_at) > TOKEN_LIFE_MS
+    });
     let definitions = deleted_definitions(&rows);
     let services = services::Expired::find(&rows, now, kept_ms);
-    let providers: Vec<Key> = rows
-        .scan::<CapacityProvider>(&Key::root())
-        .filter(|row| {
-            row.deleted_at.is_some_and(|at| now.millis_since(at) > kept_ms)
-        })
-        .map(|row| row.key())
-        .take(BATCH_MAX)
-        .collect();
+    let is_over = |at: Timestamp| now.millis_since(at) > kept_ms;
+    let providers = keys(&rows, |row: &CapacityProvider| {
+        row.deleted_at.is_some_and(is_over)
+    });
+    let daemon_definitions = keys(&rows, |row: &DaemonTaskDefinition| {
+        row.deleted_at.is_some_and(is_over)
+    });
     if tasks.is_empty()
+        && daemon_definitions.is_empty()
         && providers.is_empty()
         && tokens.is_empty()
         && definitions.is_empty()
@@ -64,16 +61,10 @@ pub(super) async fn pass(cx: &Context) {
             tx.delete::<RunTaskToken>(&key);
         }
         for key in definitions {
-            let Some(row) = tx.delete::<TaskDefinition>(&key) else { continue };
-            // What a daemon runs goes with what it is shown as.
-            if let Some(family) = row.family.strip_prefix(DAEMON_PREFIX) {
-                let TaskDefinition { account, region, revision, .. } = &*row;
-                tx.delete::<DaemonTaskDefinition>(
-                    &DaemonTaskDefinition::key_of(
-                        account, region, family, *revision,
-                    ),
-                );
-            }
+            delete_definition(tx, &key, now);
+        }
+        for key in daemon_definitions {
+            tx.delete::<DaemonTaskDefinition>(&key);
         }
         for key in providers {
             tx.delete::<CapacityProvider>(&key);
@@ -87,6 +78,29 @@ pub(super) async fn pass(cx: &Context) {
             "could not remove what has expired",
         );
     }
+}
+
+/// The keys of rows, as many as go at a time.
+fn keys<R: Row>(rows: &Snapshot, is_wanted: impl Fn(&R) -> bool) -> Vec<Key> {
+    rows.scan::<R>(&Key::root())
+        .filter(|row| is_wanted(row))
+        .map(|row| row.key())
+        .take(BATCH_MAX)
+        .collect()
+}
+
+/// Removes a definition. One of a daemon is still shown for a while: a waiter
+/// looks for `DELETED`.
+fn delete_definition(tx: &mut Tx, key: &Key, now: Timestamp) {
+    let Some(row) = tx.delete::<TaskDefinition>(key) else { return };
+    let Some(family) = row.family.strip_prefix(DAEMON_PREFIX) else { return };
+    let TaskDefinition { account, region, revision, .. } = &*row;
+    let key = DaemonTaskDefinition::key_of(account, region, family, *revision);
+    let Some(known) = tx.get::<DaemonTaskDefinition>(&key) else { return };
+    let mut shown = DaemonTaskDefinition::clone(&known);
+    shown.shown.status = Some(DaemonTaskDefinitionStatus::Deleted);
+    shown.deleted_at = Some(now);
+    tx.put(shown);
 }
 
 /// Definitions whose deletion was asked for and that no task uses any more.

@@ -33,6 +33,9 @@ pub struct DaemonTaskDefinition {
     /// Tags.
     #[serde(default)]
     pub tags: Vec<ecs::Tag>,
+    /// When it became `DELETED`: nothing used it any more.
+    #[serde(default)]
+    pub deleted_at: Option<Timestamp>,
 }
 
 impl DaemonTaskDefinition {
@@ -248,6 +251,9 @@ pub struct DaemonRevision {
     pub id: String,
     /// As `DescribeDaemonRevisions` shows it.
     pub shown: ecs::DaemonRevision,
+    /// The names of the capacity providers.
+    #[serde(default)]
+    pub providers: Vec<String>,
 }
 
 impl Row for DaemonRevision {

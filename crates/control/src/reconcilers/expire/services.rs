@@ -8,7 +8,8 @@ use minato_wire::Timestamp;
 
 use super::BATCH_MAX;
 use crate::tables::{
-    Daemon, Service, ServiceDeployment, ServiceEvent, ServiceRevision, TaskSet,
+    Daemon, DaemonDeployment, DaemonRevision, Service, ServiceDeployment,
+    ServiceEvent, ServiceRevision, TaskSet,
 };
 
 /// How long a service deployment is remembered (API reference,
@@ -21,6 +22,8 @@ pub(super) struct Expired {
     deployments: Vec<Key>,
     revisions: Vec<Key>,
     events: Vec<Key>,
+    daemon_deployments: Vec<Key>,
+    daemon_revisions: Vec<Key>,
 }
 
 impl Expired {
@@ -56,29 +59,37 @@ impl Expired {
             for id in revisions.chain(&row.completed_revision) {
                 needed.insert(owner.with(id));
             }
+            needed.insert(owner.with(&row.deployment));
             owners.insert(owner);
         }
         let sets = rows.scan::<TaskSet>(&Key::root());
         needed.extend(sets.map(|row| row.key()));
         let is_orphan = |of: Key| !owners.contains(&of);
+        let is_old = |created: Option<Timestamp>| {
+            created.is_none_or(|at| now.millis_since(at) > DEPLOYMENT_LIFE_MS)
+        };
+        let daemon_deployments = rows
+            .scan::<DaemonDeployment>(&Key::root())
+            .filter(|row| is_old(row.shown.created_at))
+            .map(|row| row.key())
+            .filter(|key| !needed.contains(key));
+        let daemon_revisions = rows
+            .scan::<DaemonRevision>(&Key::root())
+            .filter(|row| is_old(row.shown.created_at))
+            .map(|row| row.key())
+            .filter(|key| !needed.contains(key));
         let deployments = rows
             .scan::<ServiceDeployment>(&Key::root())
             .filter(|row| {
-                let created = row.deployment.created_at;
-                let is_old = row.status.is_final()
-                    && created.is_none_or(|at| {
-                        now.millis_since(at) > DEPLOYMENT_LIFE_MS
-                    });
-                is_old || is_orphan(row.of.key())
+                (row.status.is_final() && is_old(row.deployment.created_at))
+                    || is_orphan(row.of.key())
             })
             .map(|row| row.key());
         let revisions = rows
             .scan::<ServiceRevision>(&Key::root())
             .filter(|row| {
-                let created = row.revision.created_at;
-                let is_old = created
-                    .is_none_or(|at| now.millis_since(at) > DEPLOYMENT_LIFE_MS);
-                (is_old && !needed.contains(&row.key()))
+                (is_old(row.revision.created_at)
+                    && !needed.contains(&row.key()))
                     || is_orphan(row.of.key())
             })
             .map(|row| row.key());
@@ -90,6 +101,8 @@ impl Expired {
             deployments: deployments.take(BATCH_MAX).collect(),
             revisions: revisions.take(BATCH_MAX).collect(),
             events: events.take(BATCH_MAX).collect(),
+            daemon_deployments: daemon_deployments.take(BATCH_MAX).collect(),
+            daemon_revisions: daemon_revisions.take(BATCH_MAX).collect(),
             services,
         }
     }
@@ -100,6 +113,8 @@ impl Expired {
             && self.deployments.is_empty()
             && self.revisions.is_empty()
             && self.events.is_empty()
+            && self.daemon_deployments.is_empty()
+            && self.daemon_revisions.is_empty()
     }
 
     /// Forgets it.
@@ -118,6 +133,12 @@ impl Expired {
         }
         for key in self.revisions {
             tx.delete::<ServiceRevision>(&key);
+        }
+        for key in self.daemon_deployments {
+            tx.delete::<DaemonDeployment>(&key);
+        }
+        for key in self.daemon_revisions {
+            tx.delete::<DaemonRevision>(&key);
         }
         for key in self.events {
             tx.delete::<ServiceEvent>(&key);

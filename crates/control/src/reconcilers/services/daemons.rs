@@ -160,7 +160,7 @@ fn judge(tx: &mut Tx, daemon: &mut Daemon, now: Timestamp) {
             finish(&mut row, DaemonDeploymentStatus::RollbackFailed, now);
             give_up(daemon);
         } else {
-            roll_back(daemon, &mut row, now);
+            roll_back(tx, daemon, &mut row, now);
         }
     } else if let Some(settled) = daemon.settled_at
         && now.millis_since(settled) >= bake_ms(daemon)
@@ -195,8 +195,28 @@ fn give_up(daemon: &mut Daemon) {
     }
 }
 
+/// The daemon is again what it was in a revision.
+fn restore(tx: &Tx, daemon: &mut Daemon, revision: &str) {
+    let key = daemon.of.key().with(revision);
+    let Some(row) = tx.get::<DaemonRevision>(&key) else { return };
+    let was = &row.shown;
+    daemon.propagate_tags = was.propagate_tags.unwrap_or(daemon.propagate_tags);
+    daemon.enable_ecs_managed_tags =
+        was.enable_ecs_managed_tags.unwrap_or(daemon.enable_ecs_managed_tags);
+    daemon.enable_execute_command =
+        was.enable_execute_command.unwrap_or(daemon.enable_execute_command);
+    if !row.providers.is_empty() {
+        daemon.providers.clone_from(&row.providers);
+    }
+}
+
 /// Too many tasks failed: back to the revision that was everywhere last.
-fn roll_back(daemon: &mut Daemon, row: &mut DaemonDeployment, now: Timestamp) {
+fn roll_back(
+    tx: &Tx,
+    daemon: &mut Daemon,
+    row: &mut DaemonDeployment,
+    now: Timestamp,
+) {
     let why = "The circuit breaker's threshold was exceeded.";
     row.shown.status_reason = Some(why.to_owned());
     let failed = daemon.deployments.first().map(|it| it.revision.clone());
@@ -207,6 +227,7 @@ fn roll_back(daemon: &mut Daemon, row: &mut DaemonDeployment, now: Timestamp) {
         give_up(daemon);
         return;
     };
+    restore(tx, daemon, &target);
     row.shown.status = Some(DaemonDeploymentStatus::RollbackInProgress);
     row.shown.rollback = Some(DaemonRollback {
         reason: Some(why.to_owned()),

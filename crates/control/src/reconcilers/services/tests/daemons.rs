@@ -4,10 +4,11 @@ use minato_wire::ecs::{
     Attribute, AutoScalingGroupProvider, CreateCapacityProviderRequest,
     CreateDaemonRequest, DaemonContainerDefinition, DaemonDeployment as Shown,
     DaemonDeploymentConfiguration, DaemonDeploymentStatus, DaemonPropagateTags,
-    DeleteDaemonRequest, DescribeDaemonDeploymentsRequest,
-    DescribeDaemonRequest, ListTasksRequest,
-    PutClusterCapacityProvidersRequest, RegisterDaemonTaskDefinitionRequest,
-    Tag, UpdateDaemonRequest,
+    DaemonTaskDefinitionStatus, DeleteDaemonRequest,
+    DeleteDaemonTaskDefinitionRequest, DescribeDaemonDeploymentsRequest,
+    DescribeDaemonRequest, DescribeDaemonTaskDefinitionRequest,
+    ListTasksRequest, PutClusterCapacityProvidersRequest,
+    RegisterDaemonTaskDefinitionRequest, Tag, UpdateDaemonRequest,
 };
 
 use super::super::*;
@@ -244,7 +245,16 @@ async fn a_revision_that_fails_is_taken_back() {
     let arn = create(&play, 100.0, 0).await;
     agents(&play).await;
     register(&play).await;
-    update(&play, &arn, "agent:2").await;
+    let (cx, scope) = (&play.bed.cx, play.bed.scope());
+    let input = UpdateDaemonRequest {
+        daemon_arn: Some(arn.clone()),
+        daemon_task_definition_arn: Some("agent:2".into()),
+        capacity_provider_arns: Some(vec!["fleet".into()]),
+        propagate_tags: Some(DaemonPropagateTags::None),
+        enable_execute_command: Some(true),
+        ..Default::default()
+    };
+    daemons::update_daemon(cx, &scope, input).await.unwrap();
     for _ in 0..8 {
         // What is new does not start; what is old ends and comes up.
         for task in play.tasks() {
@@ -260,6 +270,60 @@ async fn a_revision_that_fails_is_taken_back() {
     assert_eq!(now.status, Some(DaemonDeploymentStatus::RollbackSuccessful));
     assert!(now.rollback.is_some());
     assert_eq!((of_revision(&play, 1), of_revision(&play, 2)), (3, 0));
+    // All of the revision is back, not its definition alone.
+    let rows = play.bed.cx.snapshot();
+    let row = rows.get::<crate::tables::Daemon>(&key()).unwrap();
+    assert_eq!(row.propagate_tags, DaemonPropagateTags::Daemon);
+    assert!(!row.enable_execute_command);
+}
+
+#[tokio::test]
+async fn what_is_over_for_long_is_forgotten() {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    use crate::tables::{DaemonDeployment, DaemonRevision};
+    let play = fleet(3).await;
+    let arn = create(&play, 100.0, 0).await;
+    register(&play).await;
+    for definition in ["agent:2", "agent:1", "agent:2"] {
+        update(&play, &arn, definition).await;
+        for _ in 0..4 {
+            agents(&play).await;
+            settle(&play).await;
+        }
+    }
+    let (cx, scope) = (&play.bed.cx, play.bed.scope());
+    let count = || {
+        let rows = cx.snapshot();
+        (rows.count::<DaemonDeployment>(), rows.count::<DaemonRevision>())
+    };
+    play.bed.clock.advance_ms(80 * DAY_MS);
+    crate::reconcilers::expire::pass(cx).await;
+    assert_eq!(count(), (4, 4));
+    play.bed.clock.advance_ms(11 * DAY_MS);
+    crate::reconcilers::expire::pass(cx).await;
+    assert_eq!(count(), (1, 1), "what is in force stays");
+
+    let input = DeleteDaemonTaskDefinitionRequest {
+        daemon_task_definition: Some("agent:1".into()),
+    };
+    daemons::delete_daemon_task_definition(cx, &scope, input).await.unwrap();
+    let status = || async {
+        let input = DescribeDaemonTaskDefinitionRequest {
+            daemon_task_definition: Some("agent:1".into()),
+        };
+        let found =
+            daemons::describe_daemon_task_definition(cx, &scope, input).await;
+        found.ok()?.daemon_task_definition?.status
+    };
+    assert_eq!(
+        status().await,
+        Some(DaemonTaskDefinitionStatus::DeleteInProgress)
+    );
+    crate::reconcilers::expire::pass(cx).await;
+    assert_eq!(status().await, Some(DaemonTaskDefinitionStatus::Deleted));
+    play.bed.clock.advance_ms(DAY_MS);
+    crate::reconcilers::expire::pass(cx).await;
+    assert_eq!(status().await, None);
 }
 
 #[tokio::test]

@@ -266,6 +266,7 @@ fn begin(
             enable_ecs_managed_tags: Some(daemon.enable_ecs_managed_tags),
             enable_execute_command: Some(daemon.enable_execute_command),
         },
+        providers: daemon.providers.clone(),
     });
     tx.put(ServiceRevision {
         of: daemon.of.clone(),

@@ -95,6 +95,7 @@ pub(crate) async fn register_daemon_task_definition(
                     ..shown
                 },
                 tags,
+                deleted_at: None,
             });
             Ok(arn)
         })
@@ -242,7 +243,7 @@ pub(crate) async fn list_daemon_task_definitions(
         input.status.unwrap_or(DaemonTaskDefinitionStatusFilter::Active);
     let is_wanted = |row: &DaemonTaskDefinition| {
         let of_status = match status {
-            DaemonTaskDefinitionStatusFilter::All => true,
+            DaemonTaskDefinitionStatusFilter::All => row.deleted_at.is_none(),
             DaemonTaskDefinitionStatusFilter::Active => is_active(row),
             DaemonTaskDefinitionStatusFilter::DeleteInProgress => {
                 row.shown.status
