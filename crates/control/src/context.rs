@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::logs::LogStore;
 use crate::services::ec2::defaults::{self, DefaultSubnet, PlaceVpcError};
+use crate::sessions::Router;
 use crate::{reconcilers, services};
 
 /// What every handler, reconciler and session works with.
@@ -25,6 +26,8 @@ pub(crate) struct Context {
     pub(crate) ids: Arc<dyn Ids>,
     /// The hosts as placement sees them.
     pub(crate) fleet: Arc<Fleet>,
+    /// What brings changed tasks to the sessions of their hosts.
+    pub(crate) router: Arc<Router>,
 }
 
 impl Context {
@@ -146,6 +149,7 @@ impl ControlPlane {
             clock,
             ids,
             fleet: Arc::default(),
+            router: Arc::default(),
         });
         reconcilers::forget_connections(&context)
             .await
@@ -158,6 +162,8 @@ impl ControlPlane {
             running: TaskTracker::new(),
         };
         let ControlPlane { context, stop, rest, running } = &control;
+        let router = Arc::clone(&context.router);
+        running.spawn(router.run(context.store.watch(), stop.clone()));
         reconcilers::spawn(context, running, stop, rest);
         Ok(control)
     }

@@ -13,6 +13,7 @@ use crate::call::Caller;
 use crate::config::Config;
 use crate::context::{Context, Scope};
 use crate::logs::LogStore;
+use crate::tables::{Needs, Task};
 
 /// The account of every test.
 pub(crate) const ACCOUNT: &str = "000000000000";
@@ -72,6 +73,7 @@ impl TestBed {
             clock: Arc::<TestClock>::clone(&clock),
             ids: Arc::new(TestIds::default()),
             fleet: Arc::default(),
+            router: Arc::default(),
         });
         TestBed { cx, clock, _dir: dir }
     }
@@ -89,5 +91,27 @@ impl TestBed {
             region: REGION.to_owned(),
             now: self.clock.now(),
         }
+    }
+}
+
+/// The row of a task on a host, in cluster `c0`.
+pub(crate) fn task_on(host: &str, id: &str, status: &str) -> Task {
+    Task {
+        account: ACCOUNT.into(),
+        region: REGION.into(),
+        cluster: "c0".into(),
+        id: id.into(),
+        host: host.into(),
+        task: minato_wire::ecs::Task {
+            last_status: Some(status.into()),
+            ..Default::default()
+        },
+        family: "f".into(),
+        revision: 1,
+        needs: Needs::default(),
+        subnets: vec![],
+        security_groups: vec![],
+        network_interface: None,
+        service: None,
     }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::tables::Needs;
-use crate::testing::{ACCOUNT, REGION, TestBed};
+use crate::testing::{ACCOUNT, REGION, TestBed, task_on};
 
 /// One write.
 #[derive(Clone, Debug)]
@@ -98,29 +98,14 @@ fn instance_row(
 
 fn task_row(task: u8, host: u8, cpu: i64, stopped: bool) -> Task {
     let status = if stopped { "STOPPED" } else { "RUNNING" };
-    Task {
-        account: ACCOUNT.into(),
-        region: REGION.into(),
-        cluster: "c0".into(),
-        id: format!("t{task}"),
-        host: format!("h{host}"),
-        task: minato_wire::ecs::Task {
-            last_status: Some(status.into()),
-            group: Some(format!("family:{}", task % 3)),
-            ..Default::default()
-        },
-        family: "f".into(),
-        revision: 1,
-        needs: Needs {
-            cpu,
-            ports: [1000 + u16::from(task)].into(),
-            ..Needs::default()
-        },
-        subnets: vec![],
-        security_groups: vec![],
-        network_interface: None,
-        service: None,
-    }
+    let needs = Needs {
+        cpu,
+        ports: [1000 + u16::from(task)].into(),
+        ..Needs::default()
+    };
+    let mut row = task_on(&format!("h{host}"), &format!("t{task}"), status);
+    row.task.group = Some(format!("family:{}", task % 3));
+    Task { needs, ..row }
 }
 
 fn write(tx: &mut Tx, write: &Write) {

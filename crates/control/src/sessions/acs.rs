@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use minato_core::id::MessageId;
 use minato_core::status::TaskStatus;
-use minato_store::{Changes, Row};
+use minato_store::Row;
 use minato_wire::acs::{
     Heartbeat, Message, Payload, Task as PayloadTask, TaskIdentifier,
     TaskManifest, TaskStopVerificationAck,
@@ -19,6 +19,7 @@ use minato_wire::ecs;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::router::Mail;
 use super::{AgentHello, Peer, payload};
 use crate::context::Context;
 use crate::tables::{ContainerInstance, Host, Task};
@@ -58,9 +59,8 @@ impl Session {
         stop: CancellationToken,
     ) {
         self.connected(true).await;
-        let mut watch = self.cx.store.watch();
-        // All that is there is looked at once; the watch tells of the rest.
-        let _ = watch.changes();
+        // All that is there is looked at once; the mail tells of the rest.
+        let mailbox = self.cx.router.open(self.peer.host.clone());
         self.send_manifest().await;
         self.look_at_all().await;
         let mut beat = tokio::time::interval(HEARTBEAT_EVERY);
@@ -70,9 +70,9 @@ impl Session {
                 biased; // a run from one seed is the same run
                 () = stop.cancelled() => break,
                 _ = beat.tick() => self.send_heartbeat().await,
-                changed = watch.changed() => match changed {
-                    Ok(()) => self.look_at(watch.changes()).await,
-                    Err(_) => break,
+                mail = mailbox.receive() => match mail {
+                    Some(mail) => self.look_at(mail).await,
+                    None => break,
                 },
                 frame = from_agent.recv() => match frame {
                     Some(frame) => self.hear(&frame).await,
@@ -115,32 +115,16 @@ impl Session {
         }
     }
 
-    async fn look_at(&mut self, changes: Changes) {
-        match changes {
-            Changes::Resync(_) => self.look_at_all().await,
-            Changes::Rows(commits) => {
-                let ours: Vec<Arc<Task>> = commits
-                    .iter()
-                    .flat_map(|commit| commit.of::<Task>())
-                    .filter_map(|change| change.after)
-                    .filter(|row| self.is_ours(row))
-                    .collect();
-                // Only the newest state of a task matters.
-                let mut seen = BTreeSet::new();
-                let newest = ours.into_iter().rev();
-                let newest: Vec<_> =
-                    newest.filter(|row| seen.insert(row.id.clone())).collect();
-                for row in newest.into_iter().rev() {
+    async fn look_at(&mut self, mail: Mail) {
+        match mail {
+            Mail::All => self.look_at_all().await,
+            Mail::Tasks(keys) => {
+                let rows = self.cx.snapshot();
+                for row in keys.iter().filter_map(|key| rows.get::<Task>(key)) {
                     self.tell(&row).await;
                 }
             }
         }
-    }
-
-    fn is_ours(&self, row: &Task) -> bool {
-        row.host == self.peer.host_id
-            && row.account == self.peer.account
-            && row.region == self.peer.region
     }
 
     async fn look_at_all(&mut self) {

@@ -7,7 +7,10 @@
 
 mod acs;
 mod payload;
+mod router;
 mod tcs;
+
+pub(crate) use router::Router;
 
 use std::sync::Arc;
 
@@ -15,7 +18,6 @@ use minato_store::Key;
 use tokio::sync::mpsc;
 
 use crate::context::{Context, ControlPlane};
-use crate::services::ecs::lookup::resource_id;
 use crate::tables::{ContainerInstance, Host};
 
 /// Frames that may wait in a session, each way. A payload is at most some
@@ -118,13 +120,13 @@ impl ControlPlane {
 fn peer(cx: &Context, hello: &AgentHello) -> Result<Peer, OpenSessionError> {
     let arn = hello.container_instance_arn.clone();
     let unknown = || OpenSessionError::UnknownInstance { arn: arn.clone() };
-    let id = resource_id(&arn).ok_or_else(unknown)?;
     let (account, region) = (&hello.account, &hello.region);
-    let rows = cx.snapshot();
-    let instance = rows
-        .scan::<ContainerInstance>(&crate::tables::namespace(account, region))
-        .find(|row| row.id == id)
-        .ok_or_else(unknown)?;
+    let (_, name) =
+        arn.split_once(":container-instance/").ok_or_else(unknown)?;
+    let (cluster, id) = name.split_once('/').ok_or_else(unknown)?;
+    let key = ContainerInstance::key_of(account, region, cluster, id);
+    let instance =
+        cx.snapshot().get::<ContainerInstance>(&key).ok_or_else(unknown)?;
     if instance.status == "INACTIVE" {
         return Err(OpenSessionError::InactiveInstance { arn });
     }
