@@ -9,10 +9,10 @@
 //! one commits or not.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use minato_core::placement::{
-    self, Candidate, Claim, Ledger, Plan, Request, World,
+    self, Candidate, Claim, Groups, Ledger, Plan, Request, World,
 };
 use minato_store::{Key, Row, Tx};
 
@@ -36,6 +36,15 @@ impl Fleet {
         region: &str,
         look: impl FnOnce(&mut Space) -> T,
     ) -> T {
+        look(self.books(tx).space(account, region))
+    }
+
+    /// Brings the books up to date, so that the next look has little to read.
+    pub(crate) fn catch_up(&self, tx: &Tx) {
+        drop(self.books(tx));
+    }
+
+    fn books(&self, tx: &Tx) -> MutexGuard<'_, Books> {
         let mut books = self.0.lock().unwrap_or_else(|poisoned| {
             // Somebody panicked half-way: begin anew.
             self.0.clear_poison();
@@ -44,7 +53,7 @@ impl Fleet {
             books
         });
         books.catch_up(tx);
-        look(books.space(account, region))
+        books
     }
 }
 
@@ -202,7 +211,7 @@ struct Slot {
     row: Option<Arc<Host>>,
     /// Its candidates: the first is Fargate's.
     seats: Vec<usize>,
-    groups: BTreeMap<String, u32>,
+    groups: Groups,
 }
 
 /// What a candidate stands for: a container instance, or a host as such.
@@ -363,7 +372,7 @@ impl Space {
             index
         });
         let slot = &self.hosts[self.seats[index].host];
-        let tasks = slot.groups.values().map(|count| i64::from(*count)).sum();
+        let tasks = slot.groups.total();
         let is_connected =
             slot.row.as_ref().is_some_and(|host| host.is_connected);
         let candidate = &mut self.world.candidates[index];
@@ -397,10 +406,10 @@ impl Space {
         self.world.hosts[host].add(&Claim::from(&task.needs));
         let group = task.task.group.as_deref().unwrap_or_default();
         let slot = &mut self.hosts[host];
-        *slot.groups.entry(group.to_owned()).or_insert(0) += 1;
+        slot.groups.add(group);
         for seat in &slot.seats {
             let candidate = &mut self.world.candidates[*seat];
-            candidate.add_task(group);
+            candidate.groups.add(group);
             if self.seats[*seat].instance.is_some() {
                 candidate.running_tasks += 1;
             }
@@ -412,15 +421,10 @@ impl Space {
         self.world.hosts[host].remove(&Claim::from(&task.needs));
         let group = task.task.group.as_deref().unwrap_or_default();
         let slot = &mut self.hosts[host];
-        if let Some(count) = slot.groups.get_mut(group) {
-            *count -= 1;
-            if *count == 0 {
-                slot.groups.remove(group);
-            }
-        }
+        slot.groups.remove(group);
         for seat in &slot.seats {
             let candidate = &mut self.world.candidates[*seat];
-            candidate.remove_task(group);
+            candidate.groups.remove(group);
             if self.seats[*seat].instance.is_some() {
                 candidate.running_tasks -= 1;
             }

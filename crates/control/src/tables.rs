@@ -331,7 +331,13 @@ impl Row for ContainerInstance {
     }
 
     fn indexes(&self) -> Vec<(&'static str, Key)> {
-        vec![("host", Key::of([&self.account, &self.region, &self.host]))]
+        let ContainerInstance { account, region, cluster, host, .. } = self;
+        let mut indexes = vec![("host", Key::of([account, region, host]))];
+        // Those whose tasks are to go elsewhere.
+        if self.status != "ACTIVE" && self.status != "INACTIVE" {
+            indexes.push(("leaving", Key::of([account, region, cluster])));
+        }
+        indexes
     }
 }
 

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use minato_core::placement::{
-    Candidate, Capacity, Claim, Ledger, Request, Resource, SpreadField,
-    Strategy, World, ZONE_ATTRIBUTE, plan,
+    Candidate, Capacity, Claim, Group, Groups, Ledger, Request, Resource,
+    SpreadField, Strategy, World, ZONE_ATTRIBUTE, plan,
 };
 use minato_wire::Timestamp;
 
@@ -67,7 +67,7 @@ fn fleet(hosts: usize) -> World {
                 ec2_instance_id: None,
                 registered_at: Timestamp::from_millis(0),
                 attributes: Arc::clone(&zones[host % zones.len()]),
-                groups: BTreeMap::new(),
+                groups: Groups::default(),
                 running_tasks: 0,
             })
             .collect(),
@@ -81,7 +81,7 @@ fn request(number: usize, count: u32, strategies: &[Strategy]) -> Request {
         count,
         claim: Claim { cpu, memory_mib, ..Claim::default() },
         attributes: NEEDS.iter().map(|name| (*name).to_owned()).collect(),
-        group: format!("service:{}", number / 10),
+        group: Group::named(&format!("service:{}", number / 10)),
         strategies: strategies.to_vec(),
         seed: number as u64,
         ..Request::default()

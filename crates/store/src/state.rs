@@ -64,8 +64,9 @@ impl Recent {
 #[derive(Clone, Default)]
 struct Table {
     rows: OrdMap<Key, AnyRow>,
-    /// Index name -> (index key + row key) -> row key.
-    indexes: Vec<(&'static str, OrdMap<Key, Key>)>,
+    /// Index name -> (index key + row key) -> row: a look by an index reads
+    /// thousands, and searching for each of them would take most of its time.
+    indexes: Vec<(&'static str, OrdMap<Key, AnyRow>)>,
 }
 
 impl State {
@@ -152,7 +153,7 @@ impl State {
             .map(|(_, entries)| entries.range(prefix.range()))
             .into_iter()
             .flatten()
-            .filter_map(|(_, key)| table.rows.get(key).map(typed::<R>))
+            .map(|(_, row)| typed::<R>(row))
     }
 
     fn table<R: Row>(&self) -> &Table {
@@ -179,14 +180,14 @@ impl Table {
         row: AnyRow,
     ) -> Option<AnyRow> {
         let new = (kind.indexes)(&row);
-        let before = self.rows.insert(key.clone(), row);
+        let before = self.rows.insert(key.clone(), row.clone());
         let old = before.as_ref().map(kind.indexes).unwrap_or_default();
         for entry in old.iter().filter(|entry| !new.contains(entry)) {
             self.unindex(entry, &key);
         }
-        for (name, index_key) in new.iter().filter(|e| !old.contains(e)) {
+        for (name, index_key) in &new {
             let entry = index_key.index_entry(&key);
-            self.index_mut(name).insert(entry, key.clone());
+            self.index_mut(name).insert(entry, row.clone());
         }
         before
     }
@@ -203,7 +204,7 @@ impl Table {
         self.index_mut(name).remove(&index_key.index_entry(key));
     }
 
-    fn index_mut(&mut self, name: &'static str) -> &mut OrdMap<Key, Key> {
+    fn index_mut(&mut self, name: &'static str) -> &mut OrdMap<Key, AnyRow> {
         let at = self.indexes.iter().position(|(have, _)| *have == name);
         let at = at.unwrap_or_else(|| {
             self.indexes.push((name, OrdMap::new()));

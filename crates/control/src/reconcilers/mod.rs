@@ -27,6 +27,12 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often expired log events are looked for; retention counts in days.
 const SWEEP_LOGS_EVERY: Duration = Duration::from_secs(10 * 60);
 
+/// After so many changed rows the books of the fleet are brought up to date,
+/// placement or not. The store remembers the keys of 32,768 writes; books that
+/// are further behind are written anew, which with 100,000 tasks takes seconds
+/// in which nothing is committed.
+const BOOKS_EVERY: usize = 512;
+
 /// Starts every reconciler; `rest` ends the service scheduler alone.
 pub(crate) fn spawn(
     cx: &Arc<Context>,
@@ -34,6 +40,7 @@ pub(crate) fn spawn(
     stop: &CancellationToken,
     rest: &CancellationToken,
 ) {
+    running.spawn(run_books(Arc::clone(cx), stop.clone()));
     running.spawn(run_provision(Arc::clone(cx), stop.clone()));
     running.spawn(services::run(Arc::clone(cx), rest.clone()));
     running.spawn(run_expire(Arc::clone(cx), stop.clone()));
@@ -55,6 +62,34 @@ pub(crate) async fn forget_connections(cx: &Context) -> Result<(), StoreError> {
     forgotten.await.map_err(|error| match error {
         TransactError::Refused(error) | TransactError::Store(error) => error,
     })
+}
+
+async fn run_books(cx: Arc<Context>, stop: CancellationToken) {
+    let mut watch = cx.store.watch();
+    let mut behind = BOOKS_EVERY;
+    loop {
+        if behind >= BOOKS_EVERY {
+            let fleet = Arc::clone(&cx.fleet);
+            let caught_up = cx.transact(move |tx| {
+                fleet.catch_up(tx);
+                Ok(())
+            });
+            // The store is closed, and the watch says so too.
+            let _ = caught_up.await;
+            behind = 0;
+        }
+        tokio::select! {
+            biased; // a run from one seed is the same run
+            () = stop.cancelled() => return,
+            changed = watch.changed() => if changed.is_err() { return },
+        }
+        behind += match watch.changes() {
+            minato_store::Changes::Resync(_) => BOOKS_EVERY,
+            minato_store::Changes::Rows(commits) => {
+                commits.iter().map(|commit| commit.keys().count()).sum()
+            }
+        };
+    }
 }
 
 async fn run_provision(cx: Arc<Context>, stop: CancellationToken) {

@@ -10,6 +10,7 @@
 //! and so do container instances of several clusters on one host.
 
 mod fargate;
+mod groups;
 mod ledger;
 #[cfg(test)]
 mod oracle;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use minato_wire::Timestamp;
 
 pub use fargate::{FARGATE_CAPACITY, fargate_failure};
+pub use groups::{Group, Groups};
 pub use ledger::{Capacity, Claim, Ledger, Shortage};
 pub use parse::{constraints, strategies};
 pub use refusal::{Reason, Refusal};
@@ -63,31 +65,9 @@ pub struct Candidate {
     /// Its attributes; the value of one that has a name only is empty.
     pub attributes: Arc<BTreeMap<String, String>>,
     /// How many tasks that are not stopped it has, by task group.
-    pub groups: BTreeMap<String, u32>,
+    pub groups: Groups,
     /// How many tasks run on it.
     pub running_tasks: i64,
-}
-
-impl Candidate {
-    /// Counts a task of the group.
-    pub fn add_task(&mut self, group: &str) {
-        match self.groups.get_mut(group) {
-            Some(count) => *count += 1,
-            None => {
-                self.groups.insert(group.to_owned(), 1);
-            }
-        }
-    }
-
-    /// Counts a task of the group no more.
-    pub fn remove_task(&mut self, group: &str) {
-        if let Some(count) = self.groups.get_mut(group) {
-            *count -= 1;
-            if *count == 0 {
-                self.groups.remove(group);
-            }
-        }
-    }
 }
 
 impl Subject for Candidate {
@@ -96,7 +76,7 @@ impl Subject for Candidate {
     }
 
     fn any_task_group(&self, test: &mut dyn FnMut(&str) -> bool) -> bool {
-        self.groups.iter().any(|(group, count)| *count > 0 && test(group))
+        self.groups.iter().any(|(group, _)| test(group))
     }
 
     fn agent_connected(&self) -> bool {
@@ -143,7 +123,7 @@ pub struct Request {
     /// The zones of the task's subnets, for awsvpc.
     pub zones: Option<BTreeSet<String>>,
     /// The task group.
-    pub group: String,
+    pub group: Group,
     /// Hard conditions.
     pub constraints: Vec<Constraint>,
     /// Preferences; none spreads over zones and instances.
@@ -160,7 +140,7 @@ impl Request {
             claim: Claim::of(demand),
             attributes: demand.attributes.clone(),
             platform: demand.platform.clone(),
-            group: group.to_owned(),
+            group: Group::named(group),
             ..Request::default()
         }
     }
@@ -219,7 +199,7 @@ pub fn plan_among(
 pub fn release(world: &mut World, request: &Request, placed: &[usize]) {
     for index in placed {
         let candidate = &mut world.candidates[*index];
-        candidate.remove_task(&request.group);
+        candidate.groups.remove(request.group.name());
         world.hosts[candidate.host].remove(&request.claim);
     }
 }
@@ -254,7 +234,7 @@ pub fn explain(
 
 fn take(world: &mut World, request: &Request, chosen: usize) {
     let candidate = &mut world.candidates[chosen];
-    candidate.add_task(&request.group);
+    candidate.groups.add(request.group.name());
     world.hosts[candidate.host].add(&request.claim);
 }
 

@@ -110,7 +110,7 @@ impl<'a> Planner<'a> {
 
     /// Sorts the candidates into classes and those into their order.
     fn take_in(&mut self, world: &World, pool: &[usize]) {
-        let counts = !self.spreads.is_empty();
+        let counts = self.counts_tasks();
         let mut kinds = Kinds::default();
         let mut first_on: Vec<Option<usize>> = vec![None; world.hosts.len()];
         let mut entries: Vec<Vec<Entry>> = vec![];
@@ -118,8 +118,9 @@ impl<'a> Planner<'a> {
             let candidate = &world.candidates[index];
             let (class, fits) = self.kind(&mut kinds, candidate);
             entries.resize_with(self.classes.len(), Vec::new);
+            let mut tasks = 0;
             if counts {
-                let tasks = strategy::tasks_of_group(candidate, self.request);
+                tasks = strategy::tasks_of_group(candidate, self.request);
                 let buckets = self.classes[class].buckets.iter();
                 for (spread, bucket) in self.spreads.iter_mut().zip(buckets) {
                     spread.counts[*bucket] += tasks;
@@ -129,7 +130,7 @@ impl<'a> Planner<'a> {
             let clock = self.wait();
             let standing = Standing { class, clock, fits, version: 0 };
             if fits && is_free(world, self.request, candidate) {
-                let tuple = self.tuple(world, candidate);
+                let tuple = self.tuple(world, candidate, tasks);
                 entries[class].push(Reverse((tuple, clock, index, 0)));
             }
             self.standings[index] = standing;
@@ -233,7 +234,8 @@ impl<'a> Planner<'a> {
         let Standing { clock, fits, version, .. } = *standing;
         let candidate = &world.candidates[index];
         if fits && is_free(world, self.request, candidate) {
-            let tuple = self.tuple(world, candidate);
+            let tasks = strategy::tasks_of_group(candidate, self.request);
+            let tuple = self.tuple(world, candidate, tasks);
             let entry = Reverse((tuple, clock, index, version));
             self.classes[class].heap.push(entry);
         }
@@ -262,14 +264,19 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The numbers of a candidate, but for the counts of buckets.
-    fn tuple(&self, world: &World, candidate: &Candidate) -> Tuple {
+    /// Whether any strategy asks how many tasks of the group there are.
+    fn counts_tasks(&self) -> bool {
+        let mut strategies = self.strategies.iter();
+        strategies.any(|it| matches!(it, Strategy::Spread(_)))
+    }
+
+    /// The numbers of a candidate that has so many tasks of the group, but for
+    /// the counts of buckets.
+    fn tuple(&self, world: &World, candidate: &Candidate, tasks: i64) -> Tuple {
         let mut tuple = Tuple::default();
         for (number, strategy) in tuple.iter_mut().zip(self.strategies) {
             *number = match strategy {
-                Strategy::Spread(SpreadField::Instance) => {
-                    strategy::tasks_of_group(candidate, self.request)
-                }
+                Strategy::Spread(SpreadField::Instance) => tasks,
                 Strategy::Binpack(resource) => {
                     resource.free(&world.hosts[candidate.host])
                 }

@@ -189,7 +189,7 @@ pub(super) fn changing_all<'a>(
         violated(candidate, request).map(|constraint| match constraint {
             Constraint::DistinctInstance => (
                 Reason::DistinctInstance,
-                format!("It has a task of group {}.", request.group),
+                format!("It has a task of group {}.", request.group.name()),
             ),
             Constraint::MemberOf(expression) => {
                 (Reason::MemberOf, expression.to_string())

@@ -59,7 +59,7 @@ pub(super) fn deciding(request: &Request) -> Vec<Strategy> {
 
 /// How many tasks of the request's group an instance has.
 pub(super) fn tasks_of_group(candidate: &Candidate, request: &Request) -> i64 {
-    i64::from(candidate.groups.get(&request.group).copied().unwrap_or(0))
+    i64::from(candidate.groups.count(&request.group))
 }
 
 /// The bucket of an instance where tasks are spread over an attribute.

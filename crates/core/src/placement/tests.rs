@@ -32,7 +32,7 @@ fn candidate(host: usize, zone: &str) -> Candidate {
         ec2_instance_id: None,
         registered_at: Timestamp::from_millis(0),
         attributes: Arc::new(attributes),
-        groups: BTreeMap::new(),
+        groups: Groups::default(),
         running_tasks: 0,
     }
 }
@@ -51,7 +51,7 @@ fn request(count: u32, cpu: i64, memory_mib: i64) -> Request {
     Request {
         count,
         claim: Claim { cpu, memory_mib, ..Claim::default() },
-        group: "family:web".into(),
+        group: Group::named("family:web"),
         seed: 7,
         ..Request::default()
     }
@@ -70,8 +70,8 @@ fn one_failure_for_each_instance_says_why() {
     world.hosts[3] = host(1024, 10);
     world.hosts[4].add(&Claim { ports: [80].into(), ..Claim::default() });
     world.hosts[5].add(&Claim { ports_udp: [53].into(), ..Claim::default() });
-    world.candidates[6].groups.insert("db".into(), 1);
-    world.candidates[8].groups.insert("family:web".into(), 1);
+    world.candidates[6].groups.add("db");
+    world.candidates[8].groups.add("family:web");
     let mut request = request(1, 100, 100);
     request.claim.ports = [80].into();
     request.claim.ports_udp = [53].into();
@@ -395,7 +395,7 @@ proptest! {
         let counts: Vec<u32> = world
             .candidates
             .iter()
-            .map(|each| each.groups.get("family:web").copied().unwrap_or(0))
+            .map(|each| each.groups.count(&Group::named("family:web")))
             .collect();
         let (least, most) =
             (counts.iter().min().unwrap(), counts.iter().max().unwrap());

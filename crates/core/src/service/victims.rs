@@ -39,6 +39,9 @@ pub(super) fn choose<'a>(
     target: &Target,
     shares: &BTreeMap<String, u32>,
 ) -> Vec<&'a Member> {
+    if count == 0 {
+        return vec![];
+    }
     let mut tally = Tally {
         shares,
         zones: BTreeMap::new(),

@@ -10,7 +10,7 @@ use minato_core::placement;
 use minato_core::service::{
     Health, Member, Pace, Phase, Post, Target, VictimOrder, rules,
 };
-use minato_core::status::{InstanceStatus, RolloutState, TaskStatus};
+use minato_core::status::{RolloutState, TaskStatus};
 use minato_store::Key;
 use minato_wire::Timestamp;
 use minato_wire::ecs::{
@@ -39,8 +39,12 @@ pub(super) struct Eyes<'a, R: ReadIndex> {
 
 #[derive(Default)]
 struct Known {
-    checks: BTreeMap<(String, u32), bool>,
-    displaced: BTreeMap<String, bool>,
+    /// Families and revisions, and whether they have health checks; few.
+    checks: Vec<(String, u32, bool)>,
+    /// The container instances that take no tasks any more.
+    leaving: Option<BTreeSet<String>>,
+    /// Hosts of tasks without a container instance, and whether they are gone.
+    gone: BTreeMap<String, bool>,
     free: BTreeMap<String, i64>,
 }
 
@@ -70,6 +74,11 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
             packs_cpu: field.is_some_and(|it| it.eq_ignore_ascii_case("cpu")),
             known: RefCell::default(),
         }
+    }
+
+    /// Whether tasks of others, on the same hosts, matter to the service.
+    pub(super) fn minds_others(&self) -> bool {
+        self.service.is_daemon() || self.victims == VictimOrder::Binpack
     }
 
     pub(super) fn member(&self, row: &Task) -> Member {
@@ -105,25 +114,7 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
     }
 
     fn health(&self, row: &Task) -> Health {
-        let key = (row.family.clone(), row.revision);
-        let mut known = self.known.borrow_mut();
-        let has_checks = *known.checks.entry(key).or_insert_with(|| {
-            let definition =
-                self.rows.row::<TaskDefinition>(&TaskDefinition::key_of(
-                    &row.account,
-                    &row.region,
-                    &row.family,
-                    row.revision,
-                ));
-            let containers = definition
-                .as_ref()
-                .and_then(|row| row.definition.container_definitions.as_ref());
-            containers.into_iter().flatten().any(|container| {
-                container.essential.unwrap_or(true)
-                    && container.health_check.is_some()
-            })
-        });
-        if !has_checks {
+        if !self.has_checks(row) {
             return Health::Unchecked;
         }
         match row.task.health_status {
@@ -133,30 +124,56 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
         }
     }
 
-    /// Whether the task's container instance takes no tasks any more, or its
-    /// host is gone.
-    fn is_displaced(&self, row: &Task) -> bool {
-        let host = Host::key_of(&row.account, &row.region, &row.host);
-        let Some(arn) = &row.task.container_instance_arn else {
-            return self.rows.row::<Host>(&host).is_none();
-        };
+    /// Whether an essential container of the task has a health check.
+    fn has_checks(&self, row: &Task) -> bool {
         let mut known = self.known.borrow_mut();
-        if let Some(is_displaced) = known.displaced.get(arn) {
-            return *is_displaced;
+        let found = known.checks.iter().find(|(family, revision, _)| {
+            *revision == row.revision && *family == row.family
+        });
+        if let Some((_, _, has_checks)) = found {
+            return *has_checks;
         }
-        let id = arn.rsplit('/').next().unwrap_or_default();
-        let instance =
-            self.rows.row::<ContainerInstance>(&ContainerInstance::key_of(
+        let definition =
+            self.rows.row::<TaskDefinition>(&TaskDefinition::key_of(
                 &row.account,
                 &row.region,
-                &row.cluster,
-                id,
+                &row.family,
+                row.revision,
             ));
-        let is_active = instance.is_some_and(|row| {
-            row.status.parse() == Ok(InstanceStatus::Active)
+        let containers = definition
+            .as_ref()
+            .and_then(|row| row.definition.container_definitions.as_ref());
+        let has_checks = containers.into_iter().flatten().any(|container| {
+            container.essential.unwrap_or(true)
+                && container.health_check.is_some()
         });
-        known.displaced.insert(arn.clone(), !is_active);
-        !is_active
+        known.checks.push((row.family.clone(), row.revision, has_checks));
+        has_checks
+    }
+
+    /// Whether the task's container instance takes no tasks any more, or its
+    /// host is gone. A deregistered instance has no tasks that should run.
+    fn is_displaced(&self, row: &Task) -> bool {
+        let mut known = self.known.borrow_mut();
+        if let Some(arn) = &row.task.container_instance_arn {
+            let leaving = known.leaving.get_or_insert_with(|| self.leaving());
+            return leaving.contains(arn);
+        }
+        if let Some(is_gone) = known.gone.get(&row.host) {
+            return *is_gone;
+        }
+        let host = Host::key_of(&row.account, &row.region, &row.host);
+        let is_gone = self.rows.row::<Host>(&host).is_none();
+        known.gone.insert(row.host.clone(), is_gone);
+        is_gone
+    }
+
+    fn leaving(&self) -> BTreeSet<String> {
+        let Service { account, region, cluster, .. } = self.service;
+        let within = Key::of([account, region, cluster]);
+        let leaving =
+            self.rows.indexed::<ContainerInstance>("leaving", &within);
+        leaving.iter().map(|row| row.arn()).collect()
     }
 
     /// What the task's host has left, where the service packs tasks.
@@ -329,11 +346,10 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
     ) -> Post {
         let tasks = self.rows.tasks_on(&row.account, &row.region, &host.id);
         let ours = self.service.group();
-        let mut groups = BTreeMap::new();
-        for task in &tasks {
-            let group = task.task.group.clone().unwrap_or_default();
-            *groups.entry(group).or_insert(0) += 1;
-        }
+        let groups = tasks
+            .iter()
+            .map(|task| task.task.group.as_deref().unwrap_or_default())
+            .collect();
         let has_others = tasks.iter().any(|task| {
             task.cluster == row.cluster
                 && task.task.group.as_ref() != Some(&ours)

@@ -12,13 +12,13 @@ use minato_core::service::{
 use minato_core::status::{
     RolloutState, ServiceDeploymentStatus, ServiceStatus,
 };
-use minato_store::{Key, Row};
+use minato_store::{Key, Row, Tx};
 use minato_wire::Timestamp;
 
 use super::eyes::Eyes;
 use crate::services::ecs::services::{roll, tasks_of};
 use crate::services::ecs::view::ReadIndex;
-use crate::tables::{Daemon, Service, Task};
+use crate::tables::{Daemon, Service, ServiceDeployment, ServiceEvent, Task};
 
 /// The complaint that the percentages allow neither start nor stop.
 pub(super) const STUCK: &str = "stuck";
@@ -45,6 +45,8 @@ pub(super) struct Look {
     pub(super) ended: Vec<Arc<Task>>,
     /// When the first of its protected tasks is protected no more.
     unprotected_at: Option<Timestamp>,
+    /// Whether tasks of others matter to it.
+    minds_others: bool,
     pub(super) scheme: Scheme,
 }
 
@@ -59,6 +61,30 @@ impl Look {
             Scheme::Drain(_) => 0,
         };
         usize::try_from(count).unwrap_or(usize::MAX)
+    }
+
+    /// Whether another look, in a transaction, would find the same as this one
+    /// did in the snapshot of `revision`. A large service takes milliseconds
+    /// to look at.
+    pub(super) fn stands(
+        &self,
+        tx: &Tx,
+        service: &Service,
+        revision: u64,
+    ) -> bool {
+        let changed = tx.changed_since(revision).filter(|_| !self.minds_others);
+        changed.is_some_and(|mut changed| {
+            changed.all(|(table, key)| match table {
+                Task::TABLE => tx.get::<Task>(key).is_some_and(|task| {
+                    let of = task.service.as_ref();
+                    of.is_none_or(|of| of.id != service.id)
+                }),
+                Service::TABLE => *key != service.key(),
+                ServiceDeployment::TABLE | ServiceEvent::TABLE => true,
+                // Hosts, instances, subnets, definitions and what not.
+                _ => false,
+            })
+        })
     }
 
     /// Whether any of its tasks should run.
@@ -257,7 +283,8 @@ pub(super) fn look_at(
         let target = eyes.target(pace, eyes.zones());
         Scheme::Replica(plan(&members, &target))
     };
-    Look { members, ended, unprotected_at, scheme }
+    let minds_others = eyes.minds_others();
+    Look { members, ended, unprotected_at, minds_others, scheme }
 }
 
 /// The key of a task of a service.

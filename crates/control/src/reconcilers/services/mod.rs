@@ -25,7 +25,7 @@ use minato_wire::{ApiError, Timestamp};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::look::{daemons_within, keys_within, look};
+use self::look::{Look, daemons_within, keys_within, look};
 use self::pass::{Outcome, Turn};
 pub(crate) use self::start::{Considered, consider};
 use self::zones::Zones;
@@ -274,6 +274,8 @@ struct Due {
     voices: usize,
     /// How many tasks it has.
     members: usize,
+    /// What was seen of a service that is rolled out.
+    seen: Option<Look>,
 }
 
 /// How long a service of so many tasks rests between looks, in milliseconds.
@@ -302,6 +304,7 @@ fn due(rows: &Snapshot, key: &Key, pace: Pace, now: Timestamp) -> Option<Due> {
             starts: seen.seen.starts(),
             voices: 1,
             members: seen.seen.members.len(),
+            seen: None,
         });
     }
     let service = rows.get::<Service>(key)?;
@@ -314,6 +317,7 @@ fn due(rows: &Snapshot, key: &Key, pace: Pace, now: Timestamp) -> Option<Due> {
             starts: seen.starts(),
             voices: 1,
             members: seen.members.len(),
+            seen: Some(seen),
         });
     }
     if service.status == ServiceStatus::Inactive {
@@ -328,6 +332,7 @@ fn due(rows: &Snapshot, key: &Key, pace: Pace, now: Timestamp) -> Option<Due> {
         starts: sets.iter().map(sets::SetLook::starts).sum(),
         voices: sets.len(),
         members: sets.iter().map(sets::SetLook::members).sum(),
+        seen: None,
     })
 }
 
@@ -337,11 +342,8 @@ async fn see_to(cx: Arc<Context>, key: Key) -> Seen {
         Seen { key: key.clone(), next_at: None, is_blocked: false, rest_ms: 0 };
     let (now, pace) = (cx.clock.now(), cx.config.pace);
     let rows = cx.snapshot();
-    let Some(Due { kind, next_at, is_due, starts, voices, members }) =
-        due(&rows, &key, pace, now)
-    else {
-        return nothing;
-    };
+    let Some(due) = due(&rows, &key, pace, now) else { return nothing };
+    let Due { kind, next_at, is_due, starts, voices, members, seen } = due;
     let nothing = Seen { next_at, rest_ms: rest_ms(members), ..nothing };
     if !is_due {
         return nothing;
@@ -354,7 +356,9 @@ async fn see_to(cx: Arc<Context>, key: Key) -> Seen {
         ids: cx.ids_for_tasks(starts),
         seed: cx.ids.seed(),
         fleet: Arc::clone(&cx.fleet),
+        seen: seen.map(|seen| (rows.revision(), seen)),
     };
+    drop(rows);
     let changed = key.clone();
     let passed = cx
         .transact(move |tx| -> Result<Outcome, ApiError> {

@@ -36,6 +36,8 @@ pub(super) struct Turn {
     pub(super) seed: u64,
     /// The hosts that tasks are placed on.
     pub(super) fleet: Arc<Fleet>,
+    /// What was seen of the service in the snapshot of a revision.
+    pub(super) seen: Option<(u64, Look)>,
 }
 
 /// What a pass left.
@@ -46,13 +48,17 @@ pub(super) struct Outcome {
 }
 
 /// Does what is due.
-pub(super) fn pass(tx: &mut Tx, key: &Key, turn: Turn) -> Outcome {
+pub(super) fn pass(tx: &mut Tx, key: &Key, mut turn: Turn) -> Outcome {
     let Some(before) = tx.get::<Service>(key) else {
         return Outcome::default();
     };
-    let Some(seen) = look(tx, &before, turn.pace, turn.now) else {
-        return Outcome::default();
+    let seen = turn.seen.take();
+    let seen = seen.filter(|(at, seen)| seen.stands(tx, &before, *at));
+    let seen = match seen {
+        Some((_, seen)) => Some(seen),
+        None => look(tx, &before, turn.pace, turn.now),
     };
+    let Some(seen) = seen else { return Outcome::default() };
     let mut pass = Pass {
         service: Service::clone(&before),
         tx,

@@ -1,9 +1,8 @@
 //! Container instances: listed, described, drained, deregistered.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use minato_core::placement::Candidate;
+use minato_core::placement::{Candidate, Groups};
 use minato_core::query::Expression;
 use minato_core::status::{InstanceEvent, InstanceStatus};
 use minato_store::{Key, Snapshot, Tx};
@@ -110,12 +109,11 @@ pub(crate) async fn list_container_instances(
 fn candidate(rows: &Snapshot, row: &ContainerInstance) -> Candidate {
     let key = Host::key_of(&row.account, &row.region, &row.host);
     let host = rows.get::<Host>(&key);
-    let mut groups = BTreeMap::new();
+    let mut groups = Groups::default();
     let mut running = 0;
     for task in own_tasks(rows, row) {
         running += i64::from(task.last_status() == "RUNNING");
-        let group = task.task.group.clone().unwrap_or_default();
-        *groups.entry(group).or_insert(0) += 1;
+        groups.add(task.task.group.as_deref().unwrap_or_default());
     }
     let attributes = row
         .attributes

@@ -66,7 +66,7 @@ fn fleet(instances: Vec<Instance>) -> World {
         }
         one.arn = format!("i{}", world.candidates.len());
         one.agent_connected = down.is_none();
-        one.groups.insert("family:web".into(), tasks);
+        (0..tasks).for_each(|_| one.groups.add("family:web"));
         world.candidates.push(one);
     }
     world
@@ -112,10 +112,8 @@ proptest! {
             release(&mut after, request, &found.placed);
         }
         for (before, after) in world.candidates.iter().zip(&after.candidates) {
-            let tasks = |groups: &BTreeMap<String, u32>| {
-                groups.get("family:web").copied().unwrap_or(0)
-            };
-            prop_assert_eq!(tasks(&before.groups), tasks(&after.groups));
+            let tasks = |one: &Candidate| format!("{:?}", one.groups);
+            prop_assert_eq!(tasks(before), tasks(after));
         }
         for (before, after) in world.hosts.iter().zip(&after.hosts) {
             prop_assert_eq!(before.free_cpu(), after.free_cpu());
@@ -184,7 +182,7 @@ fn random_is_fair_and_forgets() {
 fn everything_that_is_lacking_is_explained() {
     let mut world = world(2);
     world.candidates[0].agent_connected = false;
-    world.candidates[0].groups.insert("family:web".into(), 1);
+    world.candidates[0].groups.add("family:web");
     world.hosts[0].add(&Claim { ports: [80].into(), ..Claim::default() });
     let mut asked = request(1, 2000, 2000);
     asked.claim.ports = [22, 80].into();

@@ -1,4 +1,5 @@
 mod daemons;
+mod looks;
 mod play;
 mod requests;
 mod sets;

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use minato_core::placement::{self, Candidate, Plan, Request, fargate_failure};
+use minato_core::placement::{
+    self, Candidate, Groups, Plan, Request, fargate_failure,
+};
 use minato_core::task_definition::Demand;
 use minato_store::Tx;
 use minato_wire::ApiError;
@@ -320,7 +322,7 @@ pub(crate) fn candidate(
     row: &ContainerInstance,
     host: &Host,
     index: usize,
-    groups: BTreeMap<String, u32>,
+    groups: Groups,
 ) -> Candidate {
     Candidate {
         arn: row.arn(),
@@ -330,7 +332,7 @@ pub(crate) fn candidate(
         ec2_instance_id: Some(row.ec2_instance_id.clone()),
         registered_at: row.registered_at,
         attributes: Arc::new(attributes(host, &row.custom_attributes)),
-        running_tasks: groups.values().map(|count| i64::from(*count)).sum(),
+        running_tasks: groups.total(),
         groups,
     }
 }
