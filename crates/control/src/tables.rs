@@ -10,7 +10,7 @@ mod task_set;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use minato_core::placement::{Capacity, Claim, Ledger};
+use minato_core::placement::{Capacity, Claim, Ledger, ZONE_ATTRIBUTE};
 use minato_store::{Key, Row, Tables};
 use minato_wire::{Timestamp, ecs};
 use serde::{Deserialize, Serialize};
@@ -312,6 +312,13 @@ impl ContainerInstance {
 }
 
 impl ContainerInstance {
+    /// Its availability zone, if it names one.
+    pub(crate) fn zone(&self) -> Option<&str> {
+        let named =
+            |it: &&ecs::Attribute| it.name.as_deref() == Some(ZONE_ATTRIBUTE);
+        self.attributes.iter().find(named)?.value.as_deref()
+    }
+
     /// The version of its agent, as its session said.
     pub(crate) fn agent_version(&self) -> Option<String> {
         self.version_info.as_ref()?.agent_version.clone()
@@ -333,6 +340,11 @@ impl Row for ContainerInstance {
     fn indexes(&self) -> Vec<(&'static str, Key)> {
         let ContainerInstance { account, region, cluster, host, .. } = self;
         let mut indexes = vec![("host", Key::of([account, region, host]))];
+        if self.status == "ACTIVE" {
+            let zone = self.zone().unwrap_or_default();
+            let key = Key::of([account, region, cluster, zone]);
+            indexes.push(("zone", key));
+        }
         // Those whose tasks are to go elsewhere.
         if self.status != "ACTIVE" && self.status != "INACTIVE" {
             indexes.push(("leaving", Key::of([account, region, cluster])));

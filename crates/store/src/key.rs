@@ -109,7 +109,8 @@ impl Key {
         (Bound::Excluded(after.clone()), end)
     }
 
-    fn end_of_range(&self) -> Bound<Key> {
+    /// Where [`Key::range`] ends.
+    pub(crate) fn end_of_range(&self) -> Bound<Key> {
         let mut end = self.0.to_vec();
         match end.last_mut() {
             None => Bound::Unbounded,
@@ -120,6 +121,15 @@ impl Key {
                 Bound::Excluded(Key(end.into()))
             }
         }
+    }
+
+    /// The key that an index entry was found by.
+    pub(crate) fn of_index_entry(&self) -> Key {
+        let mut end = 0;
+        while let Some(length) = part_length(&self.0[end..]) {
+            end += length;
+        }
+        Key(self.0[..end].into())
     }
 
     /// The key of an index entry: sorts by index key, then by row key.

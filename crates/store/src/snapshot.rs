@@ -60,4 +60,10 @@ impl Snapshot {
     ) -> impl DoubleEndedIterator<Item = Arc<R>> + use<'a, R> {
         self.state.by_index(index, prefix)
     }
+
+    /// The different keys in `index` that begin with `prefix`, in their order;
+    /// costs as many searches as there are keys, however many rows have them.
+    pub fn index_keys<R: Row>(&self, index: &str, prefix: &Key) -> Vec<Key> {
+        self.state.index_keys::<R>(index, prefix)
+    }
 }

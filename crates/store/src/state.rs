@@ -1,6 +1,6 @@
 //! The tables in memory: persistent maps, so that a copy is a few pointers.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Bound, sync::Arc};
 
 use imbl::{OrdMap, Vector};
 
@@ -154,6 +154,31 @@ impl State {
             .into_iter()
             .flatten()
             .map(|(_, row)| typed::<R>(row))
+    }
+
+    pub(crate) fn index_keys<R: Row>(
+        &self,
+        index: &str,
+        prefix: &Key,
+    ) -> Vec<Key> {
+        let mut indexes = self.table::<R>().indexes.iter();
+        let mut keys = vec![];
+        let Some((_, entries)) = indexes.find(|(name, _)| *name == index)
+        else {
+            return keys;
+        };
+        let (mut start, end) = prefix.range();
+        // From each key to the first entry of the next.
+        while let Some((entry, _)) = entries.range((start, end.clone())).next()
+        {
+            let key = entry.of_index_entry();
+            start = match key.end_of_range() {
+                Bound::Excluded(end) => Bound::Included(end),
+                _ => return vec![key],
+            };
+            keys.push(key);
+        }
+        keys
     }
 
     fn table<R: Row>(&self) -> &Table {

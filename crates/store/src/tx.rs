@@ -69,6 +69,12 @@ impl Tx {
         self.state.by_index(index, prefix)
     }
 
+    /// The different keys in `index` that begin with `prefix`, in their order;
+    /// costs as many searches as there are keys, however many rows have them.
+    pub fn index_keys<R: Row>(&self, index: &str, prefix: &Key) -> Vec<Key> {
+        self.state.index_keys::<R>(index, prefix)
+    }
+
     /// Tables and keys of the rows that were written after `revision`, by this
     /// transaction or before it, newest first: what someone who knew the rows
     /// of that revision has to look at again. A key comes once for each

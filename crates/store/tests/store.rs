@@ -45,6 +45,24 @@ impl Row for Task {
     }
 }
 
+/// A row with more to it than its keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Noted {
+    name: String,
+    kind: String,
+    note: u64,
+}
+
+impl Row for Noted {
+    const TABLE: &'static str = "noted";
+    fn key(&self) -> Key {
+        Key::from(self.name.as_str())
+    }
+    fn indexes(&self) -> Vec<(&'static str, Key)> {
+        vec![("kind", Key::from(self.kind.as_str()))]
+    }
+}
+
 /// A row that JSON cannot express, or that panics when asked to.
 #[derive(Clone, Debug, Deserialize)]
 struct Odd {
@@ -74,7 +92,7 @@ fn try_open(directory: &TempDir) -> Result<Store, OpenStoreError> {
 }
 
 fn tables() -> Tables {
-    Tables::new().with::<Cluster>().with::<Task>().with::<Odd>()
+    Tables::new().with::<Cluster>().with::<Task>().with::<Odd>().with::<Noted>()
 }
 
 fn cluster(name: &str) -> Cluster {
@@ -158,6 +176,35 @@ fn a_transaction_reads_its_own_writes() {
     });
     assert_eq!(seen, Ok(vec![2]));
     assert_eq!(ids(store.snapshot().scan(&Key::root())), [2, 3]);
+}
+
+#[test]
+fn an_index_has_the_newest_rows_and_knows_its_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    put(&store, Noted { name: "a".into(), kind: "x".into(), note: 1 });
+    put(&store, Noted { name: "b".into(), kind: "x".into(), note: 2 });
+    put(&store, Noted { name: "c".into(), kind: "xy".into(), note: 3 });
+    put(&store, Noted { name: "d".into(), kind: "z\0".into(), note: 4 });
+    // Its key in the index stays as it is.
+    put(&store, Noted { name: "a".into(), kind: "x".into(), note: 5 });
+    let snapshot = store.snapshot();
+    let notes = |kind: &str| {
+        let rows = snapshot.by_index::<Noted>("kind", &Key::from(kind));
+        rows.map(|row| row.note).collect::<Vec<_>>()
+    };
+    assert_eq!(notes("x"), [5, 2]);
+    let keys = |prefix: &Key| snapshot.index_keys::<Noted>("kind", prefix);
+    let all = ["x", "xy", "z\0"].map(Key::from);
+    assert_eq!(keys(&Key::root()), all);
+    assert_eq!(keys(&all[0]), all[..1]);
+    assert_eq!(keys(&Key::from("y")), []);
+    assert_eq!(snapshot.index_keys::<Noted>("none", &Key::root()), []);
+    let gone: Result<_, TransactError<()>> = store.transact_blocking(|tx| {
+        tx.delete::<Noted>(&Key::from("c"));
+        Ok(tx.index_keys::<Noted>("kind", &Key::root()))
+    });
+    assert_eq!(gone.unwrap(), [all[0].clone(), all[2].clone()]);
 }
 
 #[test]

@@ -18,8 +18,8 @@ use minato_wire::ecs::{
     PlacementStrategyType,
 };
 
-use crate::services::ec2::rows::SubnetRow;
 use crate::services::ecs::tasks::place;
+use crate::services::ecs::tasks::subnets::Subnets;
 use crate::services::ecs::view::ReadIndex;
 use crate::tables::{
     ContainerInstance, DAEMON_PREFIX, Host, Service, ServiceRevision, Task,
@@ -245,7 +245,19 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
         if runs_on_fargate(&revision.revision) {
             return subnets.unwrap_or_default();
         }
-        let items = revision.revision.capacity_provider_strategy.as_deref();
+        let mut zones = self.zones_of_instances(&revision.revision);
+        if let Some(subnets) = subnets {
+            zones.retain(|zone| subnets.contains(zone));
+        }
+        zones
+    }
+
+    /// The zones in which an instance that may get tasks is connected.
+    fn zones_of_instances(
+        &self,
+        revision: &ecs::ServiceRevision,
+    ) -> BTreeSet<String> {
+        let items = revision.capacity_provider_strategy.as_deref();
         let shares = capacity::shares(items.unwrap_or_default());
         let is_offered = |row: &ContainerInstance| {
             let mut providers = shares.iter().map(|share| &share.provider);
@@ -253,19 +265,22 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
                 || providers
                     .any(|it| row.capacity_provider.as_ref() == Some(it))
         };
-        let mut zones: BTreeSet<String> = self
-            .instances()
-            .iter()
-            .filter(|(row, host)| row.status == "ACTIVE" && host.is_connected)
-            .filter(|(row, _)| is_offered(row))
-            .filter_map(|(_, host)| {
-                host.attributes.get(placement::ZONE_ATTRIBUTE)?.clone()
-            })
-            .collect();
-        if let Some(subnets) = subnets {
-            zones.retain(|zone| subnets.contains(zone));
-        }
-        zones
+        let is_connected = |row: &ContainerInstance| {
+            let key = Host::key_of(&row.account, &row.region, &row.host);
+            self.rows.row::<Host>(&key).is_some_and(|host| host.is_connected)
+        };
+        let Service { account, region, cluster, .. } = self.service;
+        let within = Key::of([account, region, cluster]);
+        // The first that will do tells of its zone; one that names no zone is
+        // in all of them, so none of its own.
+        let zones = self.rows.index_keys::<ContainerInstance>("zone", &within);
+        let zones = zones.iter().filter_map(|zone| {
+            let mut rows =
+                self.rows.each_indexed::<ContainerInstance>("zone", zone);
+            let found = rows.find(|row| is_offered(row) && is_connected(row));
+            found?.zone().map(str::to_owned)
+        });
+        zones.collect()
     }
 
     fn instances(&self) -> Vec<(Arc<ContainerInstance>, Arc<Host>)> {
@@ -306,6 +321,9 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
             of_service.unwrap_or_default(),
         )
         .unwrap_or_default();
+        // Where there is no subnet there is no task.
+        request.zones =
+            subnet_zones(self.rows, self.service, &revision.revision);
         let instances = self.instances();
         let posts = instances.iter().map(|one| {
             let post = self.post(one, &request);
@@ -382,9 +400,7 @@ pub(super) fn subnet_zones(
     revision: &ecs::ServiceRevision,
 ) -> Option<BTreeSet<String>> {
     let awsvpc = revision.network_configuration.as_ref()?;
-    let subnets = awsvpc.awsvpc_configuration.as_ref()?.subnets.as_ref()?;
-    let within = namespace(&service.account, &service.region);
-    let rows =
-        subnets.iter().filter_map(|id| rows.row::<SubnetRow>(&within.with(id)));
-    Some(rows.map(|subnet| subnet.zone.clone()).collect())
+    let ids = awsvpc.awsvpc_configuration.as_ref()?.subnets.as_ref()?;
+    let Service { account, region, .. } = service;
+    Some(Subnets::read(rows, account, region, ids).zones())
 }

@@ -1,6 +1,5 @@
 //! Starts tasks of a service's primary deployment.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use minato_core::capacity;
@@ -15,12 +14,12 @@ use super::eyes::runs_on_fargate;
 use crate::call::Caller;
 use crate::context::Scope;
 use crate::fleet::Fleet;
-use crate::services::ec2::rows::SubnetRow;
 use crate::services::ecs::tasks::launch::{self, Launch, Spot};
 use crate::services::ecs::tasks::place::{self, Placed, Seat, Wanted};
+use crate::services::ecs::tasks::subnets::Subnets;
 use crate::tables::{
     Cluster, ContainerInstance, DAEMON_PREFIX, Deployment, OfService, Service,
-    ServiceRevision, TaskDefinition, namespace,
+    ServiceRevision, TaskDefinition,
 };
 
 /// The tasks to start.
@@ -137,7 +136,7 @@ impl Order<'_> {
                 self.fleet,
                 &instance,
                 &plan.demand,
-                self.seed,
+                place::zones(&plan.definition, &plan.launch.subnets),
             );
             match checked {
                 // One task for each instance, so no seat can take what
@@ -207,7 +206,6 @@ struct Prepared {
     definition: Arc<TaskDefinition>,
     demand: Demand,
     launch: Launch,
-    subnet_zones: BTreeMap<String, String>,
 }
 
 impl Prepared {
@@ -238,14 +236,7 @@ impl Prepared {
         } else {
             revision.revision.launch_type.unwrap_or(LaunchType::Ec2)
         };
-        let within = namespace(account, region);
-        let subnet_zones = subnets
-            .iter()
-            .filter_map(|id| {
-                let row = tx.get::<SubnetRow>(&within.with(id))?;
-                Some((id.clone(), row.zone.clone()))
-            })
-            .collect();
+        let subnets = Subnets::read(tx, account, region, &subnets);
         Some(Prepared {
             scope: scope(service, order.now),
             launch: Launch {
@@ -271,7 +262,6 @@ impl Prepared {
             demand: demand(&definition.definition),
             cluster,
             definition,
-            subnet_zones,
         })
     }
 
@@ -301,22 +291,26 @@ impl Prepared {
         order: &Order<'_>,
         seats: Vec<Seat>,
     ) -> Vec<String> {
-        let mut in_zone: BTreeMap<&str, u32> = BTreeMap::new();
+        let is_fargate = self.launch.launch_type == LaunchType::Fargate;
+        let mut subnets = self.launch.subnets.clone();
         for member in order.members.iter().filter(|member| member.age == 0) {
-            let zone = member.zone.as_deref().unwrap_or_default();
-            *in_zone.entry(zone).or_insert(0) += 1;
+            subnets.count(member.zone.as_deref().unwrap_or_default());
         }
         let mut started = vec![];
         for (seat, ids) in seats.into_iter().zip(&order.ids) {
-            let mut launch = self.launch.clone();
-            self.spread_subnets(&mut launch.subnets, &mut in_zone, order.zone);
+            let subnets = if is_fargate {
+                subnets.of_fargate(order.zone)
+            } else {
+                subnets.of_instance(seat.zone.as_deref())
+            };
             let row = launch::task(
                 &self.scope,
                 &self.cluster,
                 &self.definition,
                 &self.demand,
-                &launch,
+                &self.launch,
                 Spot {
+                    subnets,
                     capacity_provider: seat.provider,
                     host: &seat.host,
                     instance_arn: seat.instance_arn,
@@ -328,29 +322,6 @@ impl Prepared {
             tx.put(row);
         }
         started
-    }
-
-    /// Puts the subnet first whose zone has fewest tasks: Fargate spreads
-    /// over the zones of the subnets. With `zone`, no other will do.
-    fn spread_subnets<'a>(
-        &'a self,
-        subnets: &mut Vec<String>,
-        in_zone: &mut BTreeMap<&'a str, u32>,
-        zone: Option<&str>,
-    ) {
-        if self.launch.launch_type != LaunchType::Fargate {
-            return;
-        }
-        let zone_of =
-            |id: &String| self.subnet_zones.get(id).map_or("", String::as_str);
-        if let Some(zone) = zone {
-            subnets.retain(|id| zone_of(id) == zone);
-        }
-        // A stable sort: among equals the order given stands.
-        subnets.sort_by_key(|id| in_zone.get(zone_of(id)).copied());
-        if let Some(first) = subnets.first() {
-            *in_zone.entry(zone_of(first)).or_insert(0) += 1;
-        }
     }
 }
 

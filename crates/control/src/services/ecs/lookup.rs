@@ -16,6 +16,20 @@ pub(crate) trait Read {
     /// The rows whose keys begin with `prefix`.
     fn rows<R: minato_store::Row>(&self, prefix: &Key) -> Vec<Arc<R>>;
 
+    /// The different keys in `index` that begin with `prefix`.
+    fn index_keys<R: minato_store::Row>(
+        &self,
+        index: &str,
+        prefix: &Key,
+    ) -> Vec<Key>;
+
+    /// The rows whose key in `index` begins with `prefix`, one by one.
+    fn each_indexed<R: minato_store::Row>(
+        &self,
+        index: &str,
+        prefix: &Key,
+    ) -> impl Iterator<Item = Arc<R>>;
+
     /// The rows whose key in `index` begins with `prefix`.
     fn indexed<R: minato_store::Row>(
         &self,
@@ -25,6 +39,22 @@ pub(crate) trait Read {
 }
 
 impl Read for Snapshot {
+    fn index_keys<R: minato_store::Row>(
+        &self,
+        index: &str,
+        prefix: &Key,
+    ) -> Vec<Key> {
+        self.index_keys::<R>(index, prefix)
+    }
+
+    fn each_indexed<R: minato_store::Row>(
+        &self,
+        index: &str,
+        prefix: &Key,
+    ) -> impl Iterator<Item = Arc<R>> {
+        self.by_index(index, prefix)
+    }
+
     fn row<R: minato_store::Row>(&self, key: &Key) -> Option<Arc<R>> {
         self.get(key)
     }
@@ -43,6 +73,22 @@ impl Read for Snapshot {
 }
 
 impl Read for Tx {
+    fn index_keys<R: minato_store::Row>(
+        &self,
+        index: &str,
+        prefix: &Key,
+    ) -> Vec<Key> {
+        self.index_keys::<R>(index, prefix)
+    }
+
+    fn each_indexed<R: minato_store::Row>(
+        &self,
+        index: &str,
+        prefix: &Key,
+    ) -> impl Iterator<Item = Arc<R>> {
+        self.by_index(index, prefix)
+    }
+
     fn row<R: minato_store::Row>(&self, key: &Key) -> Option<Arc<R>> {
         self.get(key)
     }

@@ -5,7 +5,7 @@ use minato_core::env::Clock;
 use minato_core::service::Pace;
 use minato_core::status::ServiceDeploymentStatus;
 use minato_wire::ecs::{
-    ContainerDefinition, CreateClusterRequest, CreateServiceRequest,
+    Attribute, ContainerDefinition, CreateClusterRequest, CreateServiceRequest,
     DeploymentCircuitBreaker, DeploymentConfiguration, HealthCheck,
     RegisterTaskDefinitionRequest, UpdateServiceRequest,
 };
@@ -76,7 +76,11 @@ impl Play {
                 id,
                 status: "ACTIVE".into(),
                 ec2_instance_id: "i-1".into(),
-                attributes: vec![],
+                attributes: vec![Attribute {
+                    name: Some("ecs.availability-zone".to_owned()),
+                    value: Some(zone.to_owned()),
+                    ..Default::default()
+                }],
                 custom_attributes: vec![],
                 registered_resources: vec![],
                 version_info: None,

@@ -9,6 +9,7 @@ use minato_wire::ecs::{
     KeyValuePair, LaunchType, NetworkMode, TaskEphemeralStorage, TaskOverride,
 };
 
+use super::subnets::Subnets;
 use crate::context::Scope;
 use crate::tables::{Cluster, Host, Needs, OfService, Task, TaskDefinition};
 
@@ -28,7 +29,7 @@ pub(crate) struct Launch {
     pub(crate) started_by: Option<String>,
     pub(crate) tags: Vec<ecs::Tag>,
     pub(crate) overrides: Option<TaskOverride>,
-    pub(crate) subnets: Vec<String>,
+    pub(crate) subnets: Subnets,
     pub(crate) security_groups: Vec<String>,
     /// The service that starts them, if one does.
     pub(crate) service: Option<OfService>,
@@ -43,6 +44,8 @@ pub(crate) struct Spot<'a> {
     /// For EC2 tasks, the host's registration in the cluster.
     pub(crate) instance_arn: Option<String>,
     pub(crate) zone: Option<String>,
+    /// The subnets that its interface may be in, the best first.
+    pub(crate) subnets: Vec<String>,
     /// One more than the task has containers: task, containers, attachment.
     pub(crate) ids: Vec<u128>,
 }
@@ -83,7 +86,7 @@ pub(crate) fn task(
         .collect();
     let task = ecs::Task {
         attachments: Some(if is_awsvpc {
-            vec![eni_attachment(attachment, launch.subnets.first())]
+            vec![eni_attachment(attachment, spot.subnets.first())]
         } else {
             vec![]
         }),
@@ -137,7 +140,7 @@ pub(crate) fn task(
         family: row.family.clone(),
         revision: row.revision,
         needs: needs(demand),
-        subnets: launch.subnets.clone(),
+        subnets: spot.subnets,
         security_groups: launch.security_groups.clone(),
         network_interface: None,
         service: launch.service.clone(),

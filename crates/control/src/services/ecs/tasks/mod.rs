@@ -9,6 +9,7 @@ pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod stop;
 mod submit;
+pub(crate) mod subnets;
 
 pub(crate) use describe::describe_tasks;
 pub(crate) use list::list_tasks;
@@ -60,3 +61,6 @@ pub(super) fn missing(arn: String) -> ecs::Failure {
         ..Default::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,12 +18,11 @@ use minato_wire::ecs::{
 use minato_wire::minato::{ConsideredHost, HostLack};
 
 use super::launch::Launch;
+use super::subnets::Subnets;
 use crate::context::Scope;
 use crate::fleet::Fleet;
-use crate::services::ec2::rows::SubnetRow;
 use crate::tables::{
     CapacityProvider, Cluster, ContainerInstance, Host, TaskDefinition,
-    namespace,
 };
 
 /// What is to be placed.
@@ -64,7 +63,7 @@ pub(super) fn failure(arn: Option<String>, reason: &str) -> Failure {
 
 /// Finds places for all tasks of a call, in the transaction that takes them.
 pub(crate) fn place(tx: &Tx, wanted: &Wanted<'_>) -> Result<Placed, ApiError> {
-    let mut request = request(tx, wanted)?;
+    let mut request = request(wanted)?;
     let launch = wanted.launch;
     if launch.launch_type == LaunchType::Fargate {
         return Ok(on_fargate(tx, wanted, &request));
@@ -80,7 +79,7 @@ pub(crate) fn place(tx: &Tx, wanted: &Wanted<'_>) -> Result<Placed, ApiError> {
 }
 
 /// What the planner is asked.
-fn request(tx: &Tx, wanted: &Wanted<'_>) -> Result<Request, ApiError> {
+fn request(wanted: &Wanted<'_>) -> Result<Request, ApiError> {
     let count = u32::try_from(wanted.count).unwrap_or(u32::MAX);
     let launch = wanted.launch;
     let group = launch
@@ -105,9 +104,7 @@ fn request(tx: &Tx, wanted: &Wanted<'_>) -> Result<Request, ApiError> {
     }
     request.constraints = placement::constraints(of_definition, of_call)?;
     request.strategies = placement::strategies(strategy)?;
-    if definition.network_mode == Some(NetworkMode::Awsvpc) {
-        request.zones = Some(zones(tx, wanted.scope, launch));
-    }
+    request.zones = zones(wanted.definition, &launch.subnets);
     if let Some(zone) = wanted.zone {
         request.zones = Some([zone.to_owned()].into());
     }
@@ -120,7 +117,7 @@ pub(crate) fn consider(
     tx: &Tx,
     wanted: &Wanted<'_>,
 ) -> Result<Vec<ConsideredHost>, ApiError> {
-    let request = request(tx, wanted)?;
+    let request = request(wanted)?;
     let Scope { account, region, .. } = wanted.scope;
     let is_fargate = wanted.launch.launch_type == LaunchType::Fargate;
     let providers = &wanted.launch.providers;
@@ -248,16 +245,16 @@ fn on_instances(
 }
 
 /// Whether one named instance can take a task: StartTask places nothing, but
-/// it does not oversell a host either.
+/// it does not oversell a host, nor leave a task without a subnet in its zone.
+/// `zones` are those of the subnets, for awsvpc.
 pub(crate) fn check_one(
     tx: &Tx,
     fleet: &Fleet,
     instance: &ContainerInstance,
     demand: &Demand,
-    seed: u64,
+    zones: Option<BTreeSet<String>>,
 ) -> Result<Seat, Failure> {
-    let mut request = Request::of(demand, 1, "");
-    request.seed = seed;
+    let request = Request { zones, ..Request::of(demand, 1, "") };
     let ContainerInstance { account, region, .. } = instance;
     fleet.with(tx, account, region, |space| {
         let pool = space.instance(instance);
@@ -277,18 +274,17 @@ pub(crate) fn check_one(
     })
 }
 
-fn zone_of(host: &Host) -> Option<String> {
-    host.attributes.get(placement::ZONE_ATTRIBUTE).cloned().flatten()
+/// The zones that tasks of a definition may be in, if it matters.
+pub(crate) fn zones(
+    definition: &TaskDefinition,
+    subnets: &Subnets,
+) -> Option<BTreeSet<String>> {
+    let mode = definition.definition.network_mode;
+    (mode == Some(NetworkMode::Awsvpc)).then(|| subnets.zones())
 }
 
-/// The zones of the subnets that the call names.
-fn zones(tx: &Tx, scope: &Scope, launch: &Launch) -> BTreeSet<String> {
-    let within = namespace(&scope.account, &scope.region);
-    let subnets = launch.subnets.iter();
-    subnets
-        .filter_map(|id| tx.get::<SubnetRow>(&within.with(id)))
-        .map(|subnet| subnet.zone.clone())
-        .collect()
+fn zone_of(host: &Host) -> Option<String> {
+    host.attributes.get(placement::ZONE_ATTRIBUTE).cloned().flatten()
 }
 
 /// Fargate: any host of the account that offers what it has left.

@@ -14,6 +14,7 @@ use minato_wire::ecs::{
 use super::super::lookup::{self, Read, resource_id};
 use super::launch::{self, Launch, Spot};
 use super::place::{self, Placed};
+use super::subnets::Subnets;
 use crate::context::{Context, Scope};
 use crate::services::ec2;
 use crate::tables::{
@@ -69,8 +70,16 @@ pub(crate) async fn run_task(
         };
         let Placed { hosts, failures } = place::place(tx, &wanted)?;
         let mut tasks = vec![];
+        let is_fargate = launch.launch_type == LaunchType::Fargate;
+        let mut subnets = launch.subnets.clone();
         for (host, ids) in hosts.into_iter().zip(ids) {
+            let zone = host.zone.as_deref();
             let spot = Spot {
+                subnets: if is_fargate {
+                    subnets.of_fargate(None)
+                } else {
+                    subnets.of_instance(zone)
+                },
                 capacity_provider: host.provider,
                 instance_arn: host.instance_arn,
                 zone: host.zone,
@@ -133,12 +142,15 @@ pub(crate) async fn start_task(
             match named_instance(tx, &scope, &cluster, given) {
                 Err(failure) => failures.push(failure),
                 Ok(instance) => {
+                    let zones = place::zones(&definition, &launch.subnets);
                     let checked =
-                        place::check_one(tx, &fleet, &instance, &demand, 0);
+                        place::check_one(tx, &fleet, &instance, &demand, zones);
                     match checked {
                         Err(failure) => failures.push(failure),
                         Ok(host) => {
+                            let zone = host.zone.as_deref();
                             let spot = Spot {
+                                subnets: launch.subnets.of_instance(zone),
                                 capacity_provider: host.provider,
                                 instance_arn: host.instance_arn,
                                 zone: host.zone,
@@ -342,6 +354,8 @@ fn launch_of(
     let (subnets, security_groups) =
         network(tx, scope, definition, network_configuration)?;
     let count = u32::try_from(input.count.unwrap_or(1)).unwrap_or(1);
+    let (account, region) = (&scope.account, &scope.region);
+    let subnets = Subnets::read(tx, account, region, &subnets);
     Ok(Launch {
         launch_type,
         providers: choice.providers(count),
