@@ -198,7 +198,6 @@ impl Fleet {
                 "cluster": CLUSTER, "serviceName": format!("service-{number}"),
                 "taskDefinition": format!("app-{}", number % 4),
                 "desiredCount": each,
-                "availabilityZoneRebalancing": "DISABLED",
             });
             self.call("CreateService", input).await?;
         }
