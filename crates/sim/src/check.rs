@@ -11,13 +11,24 @@ use minato_control::tables::{Host, ServiceDeployment, Task};
 use minato_core::status::{TaskEvent, TaskStatus};
 use minato_store::{Changed, Changes, Commit, Key, Snapshot, Watch};
 
-use crate::promise::Promises;
+use crate::promise::{Promises, is_healthy};
+
+/// So many healthy tasks a service has, whatever else happens.
+#[derive(Debug)]
+pub(crate) struct Floor {
+    /// The service's id.
+    pub(crate) service: String,
+    pub(crate) name: String,
+    pub(crate) healthy: u32,
+}
 
 pub(crate) struct Checker {
     watch: Watch,
     last: u64,
     tasks: BTreeMap<Key, Arc<Task>>,
     promises: Promises,
+    /// What may not be undercut for now.
+    floors: Vec<Floor>,
     trace: DefaultHasher,
     pub(crate) commits: u64,
 }
@@ -32,6 +43,7 @@ impl Checker {
                 .map(|task| (minato_store::Row::key(&*task), task))
                 .collect(),
             promises: Promises::new(rows),
+            floors: vec![],
             trace: DefaultHasher::new(),
             commits: 0,
         }
@@ -53,6 +65,12 @@ impl Checker {
         self.tasks = fresh.tasks;
         self.promises = fresh.promises;
         Ok(())
+    }
+
+    /// From here on these floors hold after every commit; those of before do
+    /// not.
+    pub(crate) fn keep(&mut self, floors: Vec<Floor>) {
+        self.floors = floors;
     }
 
     /// What tells this run from another.
@@ -99,6 +117,8 @@ impl Checker {
         }
         self.promises.check(commit, &self.tasks)?;
         self.addresses()?;
+        self.floors()?;
+        self.daemons()?;
         if touched.is_empty() {
             return Ok(());
         }
@@ -128,6 +148,38 @@ impl Checker {
         let code = &before.task.stop_code;
         if before.is_stopped() && code != &after.task.stop_code {
             return Err(format!("{id} has another stop code"));
+        }
+        Ok(())
+    }
+
+    fn floors(&self) -> Result<(), String> {
+        for Floor { service, name, healthy } in &self.floors {
+            let ours = self.tasks.values().filter(|task| {
+                let of = task.service.as_ref();
+                task.should_run() && of.is_some_and(|of| of.id == *service)
+            });
+            let has = ours.filter(|task| is_healthy(task)).count();
+            if u32::try_from(has).is_ok_and(|has| has < *healthy) {
+                return Err(format!("{name} has {has} healthy of {healthy}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// No daemon has two tasks on an instance that should both run.
+    fn daemons(&self) -> Result<(), String> {
+        let mut seen = BTreeSet::new();
+        for task in self.tasks.values().filter(|task| task.should_run()) {
+            let group = task.task.group.as_deref().unwrap_or_default();
+            let is_daemon =
+                group.starts_with("daemon:") || group == "service:daemon-0";
+            let Some(of) = task.service.as_ref().filter(|_| is_daemon) else {
+                continue;
+            };
+            let place = task.task.container_instance_arn.as_deref();
+            if !seen.insert((of.id.as_str(), place)) {
+                return Err(format!("{group} is twice on {place:?}"));
+            }
         }
         Ok(())
     }

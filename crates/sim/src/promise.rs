@@ -145,7 +145,7 @@ fn shown(task: &Task) -> String {
 }
 
 /// Whether a task counts towards the minimum.
-fn is_healthy(task: &Task) -> bool {
+pub(crate) fn is_healthy(task: &Task) -> bool {
     let is_checked = task.family == "checked";
     let is_well = task.task.health_status == Some(HealthStatus::Healthy);
     task.last_status() == "RUNNING" && (!is_checked || is_well)

@@ -174,7 +174,7 @@ impl State {
             let key = entry.of_index_entry();
             start = match key.end_of_range() {
                 Bound::Excluded(end) => Bound::Included(end),
-                _ => return vec![key],
+                Bound::Included(_) | Bound::Unbounded => return vec![key],
             };
             keys.push(key);
         }

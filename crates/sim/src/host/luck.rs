@@ -14,11 +14,16 @@ use crate::world::World;
 pub(crate) struct Luck {
     world: Arc<World>,
     chance: Chance,
+    zone: Option<&'static str>,
 }
 
 impl Luck {
-    pub(crate) fn new(world: Arc<World>, seed: u64) -> Luck {
-        Luck { world, chance: Chance::new(seed) }
+    pub(crate) fn new(
+        world: Arc<World>,
+        seed: u64,
+        zone: Option<&'static str>,
+    ) -> Luck {
+        Luck { world, chance: Chance::new(seed), zone }
     }
 
     fn faulty(&mut self, percent: u64) -> bool {
@@ -33,7 +38,7 @@ impl Luck {
 
 impl Nature for Luck {
     fn registration(&self) -> Value {
-        registration(2048, 4096, None, true)
+        registration(2048, 4096, self.zone, true)
     }
 
     fn registered(&mut self, _arn: &str) {}

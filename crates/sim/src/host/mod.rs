@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use minato_control::{AgentHello, AgentLink, OpenSessionError, SessionKind};
+use minato_core::capacity::group::GROUP_ATTRIBUTE;
 use minato_wire::acs::{
     self, Ack, Message, TaskIdentifier, TaskStopVerification,
 };
@@ -61,6 +62,9 @@ pub(crate) enum Mishap {
     /// The answer to a report is lost.
     AnswerLost,
 }
+
+/// The Auto Scaling group that all hosts are of.
+pub(crate) const GROUP: &str = "hosts";
 
 /// How often an agent repeats the health of a task: more often than the ten
 /// seconds of the real one, for a play is short.
@@ -469,6 +473,7 @@ pub(crate) fn registration(
         json!({"name": "ecs.os-type", "value": "linux"}),
         json!({"name": "ecs.cpu-architecture", "value": "x86_64"}),
         json!({"name": "ecs.capability.task-eni"}),
+        json!({"name": GROUP_ATTRIBUTE, "value": GROUP}),
     ];
     if let Some(zone) = zone {
         attributes

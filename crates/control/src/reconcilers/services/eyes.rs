@@ -368,8 +368,10 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
             .iter()
             .map(|task| task.task.group.as_deref().unwrap_or_default())
             .collect();
+        // Fargate's tasks, which only share the host, do not leave with it.
+        let arn = row.arn();
         let has_others = tasks.iter().any(|task| {
-            task.cluster == row.cluster
+            task.task.container_instance_arn.as_ref() == Some(&arn)
                 && task.task.group.as_ref() != Some(&ours)
                 && task.should_run()
                 && self.is_of_replicas(task)

@@ -112,7 +112,6 @@ impl Scheduler {
         for change in commit.of::<Service>() {
             self.due.insert(change.key);
         }
-        let mut is_freed = false;
         for change in commit.of::<Daemon>() {
             self.due.insert(change.key);
         }
@@ -121,19 +120,54 @@ impl Scheduler {
             let ServiceRef { account, region, cluster, name, .. } = &row.of;
             self.due.insert(Service::key_of(account, region, cluster, name));
         }
+        let mut is_freed = self.see_tasks(commit);
+        is_freed |= self.see_instances(commit);
+        if is_freed {
+            self.due.append(&mut self.blocked);
+        }
+    }
+
+    /// Notes whose tasks changed; tells whether any of them is over.
+    fn see_tasks(&mut self, commit: &Commit) -> bool {
+        let mut is_freed = false;
         for change in commit.of::<Task>() {
+            let should_run = |row: &Option<Arc<Task>>| {
+                row.as_ref().is_some_and(|task| task.should_run())
+            };
+            let is_gone =
+                should_run(&change.before) && !should_run(&change.after);
             let is_over =
                 change.after.as_ref().is_none_or(|task| task.is_stopped());
             is_freed |= is_over;
             let Some(task) = change.after.or(change.before) else { continue };
+            if is_gone {
+                self.see_leaving(&task);
+            }
             let Some(of) = &task.service else { continue };
             let Task { account, region, cluster, .. } = &*task;
             let key = Service::key_of(account, region, cluster, &of.name);
             self.due.insert(key);
         }
-        // What an instance becomes matters to whose tasks are on it, to
-        // daemons, and to those that wait for a place; what a host does, to
-        // those that balance zones as well.
+        is_freed
+    }
+
+    /// A daemon leaves a draining instance when the tasks of others have left.
+    fn see_leaving(&mut self, task: &Task) {
+        let Some(arn) = &task.task.container_instance_arn else { return };
+        let within = Key::of([&task.account, &task.region, &task.cluster]);
+        let rows = self.cx.snapshot();
+        let mut leaving =
+            rows.by_index::<ContainerInstance>("leaving", &within);
+        if leaving.any(|row| row.arn() == *arn) {
+            self.due.extend(daemons_within(&rows, &within));
+        }
+    }
+
+    /// Notes whom a change of an instance or a host matters to: whose tasks
+    /// are on it, daemons, and those that balance zones. Tells whether there
+    /// may be room for more.
+    fn see_instances(&mut self, commit: &Commit) -> bool {
+        let mut is_freed = false;
         let mut hosts = BTreeSet::new();
         let mut clusters = BTreeSet::new();
         for change in commit.of::<ContainerInstance>() {
@@ -153,24 +187,23 @@ impl Scheduler {
                 self.due.extend(keys_within(&rows, &within));
             }
         }
-        if !hosts.is_empty() {
-            let rows = self.cx.snapshot();
-            for host in &hosts {
-                for task in rows.by_index::<Task>("host", host) {
-                    let Some(of) = &task.service else { continue };
-                    let Task { account, region, cluster, .. } = &*task;
-                    let name = &of.name;
-                    let key = Service::key_of(account, region, cluster, name);
-                    self.due.insert(key);
-                }
-            }
-            for within in &clusters {
-                self.due.extend(daemons_within(&rows, within));
+        if hosts.is_empty() {
+            return is_freed;
+        }
+        let rows = self.cx.snapshot();
+        for host in &hosts {
+            for task in rows.by_index::<Task>("host", host) {
+                let Some(of) = &task.service else { continue };
+                let Task { account, region, cluster, .. } = &*task;
+                let name = &of.name;
+                let key = Service::key_of(account, region, cluster, name);
+                self.due.insert(key);
             }
         }
-        if is_freed {
-            self.due.append(&mut self.blocked);
+        for within in &clusters {
+            self.due.extend(daemons_within(&rows, within));
         }
+        is_freed
     }
 
     /// Looks at all that is due, until nothing is.

@@ -291,18 +291,15 @@ impl Prepared {
         order: &Order<'_>,
         seats: Vec<Seat>,
     ) -> Vec<String> {
-        let is_fargate = self.launch.launch_type == LaunchType::Fargate;
+        let launch_type = self.launch.launch_type;
         let mut subnets = self.launch.subnets.clone();
         for member in order.members.iter().filter(|member| member.age == 0) {
             subnets.count(member.zone.as_deref().unwrap_or_default());
         }
         let mut started = vec![];
         for (seat, ids) in seats.into_iter().zip(&order.ids) {
-            let subnets = if is_fargate {
-                subnets.of_fargate(order.zone)
-            } else {
-                subnets.of_instance(seat.zone.as_deref())
-            };
+            let zone = seat.zone.as_deref();
+            let subnets = subnets.of_task(launch_type, zone, order.zone);
             let row = launch::task(
                 &self.scope,
                 &self.cluster,

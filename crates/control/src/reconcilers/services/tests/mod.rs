@@ -20,6 +20,8 @@ use crate::services::ecs::services::{
     update_task_protection,
 };
 use crate::services::ecs::tasks::report::Report;
+use crate::tables::OfService;
+use crate::testing::task_on;
 
 /// A service of `count` running tasks.
 async fn running(count: i32) -> Play {
@@ -298,6 +300,58 @@ async fn a_daemon_is_on_every_instance() {
     let hosts: BTreeSet<String> =
         play.live().iter().map(|task| task.host.clone()).collect();
     assert_eq!(hosts.len(), 4);
+}
+
+#[tokio::test]
+async fn a_daemon_leaves_a_draining_instance_when_the_others_have_left() {
+    let play = Play::new(1).await;
+    play.define("web", 50, false).await;
+    let strategy = Some(SchedulingStrategy::Daemon);
+    let input = CreateServiceRequest {
+        desired_count: None,
+        scheduling_strategy: strategy,
+        ..web(0)
+    };
+    play.create(input).await;
+    play.agent().await;
+    let ours = Task::clone(&play.live()[0]);
+    let mut on_fargate = Task {
+        cluster: "default".into(),
+        service: Some(OfService { name: "other".into(), ..of(&ours) }),
+        ..task_on(&ours.host, "fargate", "RUNNING")
+    };
+    on_fargate.task.desired_status = Some("RUNNING".into());
+    let mut other = Task { id: "other".into(), ..on_fargate.clone() };
+    other.task.container_instance_arn = ours.task.container_instance_arn;
+    let rows = play.bed.cx.snapshot();
+    let row = rows.scan::<ContainerInstance>(&Key::root()).next().unwrap();
+    let row = ContainerInstance { status: "DRAINING".into(), ..(*row).clone() };
+    let drained = play.bed.cx.transact({
+        let other = other.clone();
+        move |tx| {
+            tx.put(row);
+            tx.put(on_fargate);
+            tx.put(other);
+            Ok(())
+        }
+    });
+    drained.await.unwrap();
+    play.settle().await;
+    let runs = |id: &str| play.live().iter().any(|task| task.id == id);
+    assert!(runs(&ours.id), "another task is still there");
+
+    let mut watch = play.bed.cx.store.watch();
+    let stopped = Some("STOPPED".to_owned());
+    play.report(&other, Report { status: stopped, ..Report::default() }).await;
+    let mut scheduler = Scheduler::new(Arc::clone(&play.bed.cx));
+    scheduler.see(watch.changes());
+    assert!(scheduler.due.contains(&play.key()), "it is time to leave");
+    play.settle().await;
+    assert!(!runs(&ours.id) && runs("fargate"));
+}
+
+fn of(task: &Task) -> OfService {
+    task.service.clone().unwrap()
 }
 
 #[tokio::test]

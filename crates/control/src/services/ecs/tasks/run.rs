@@ -70,16 +70,11 @@ pub(crate) async fn run_task(
         };
         let Placed { hosts, failures } = place::place(tx, &wanted)?;
         let mut tasks = vec![];
-        let is_fargate = launch.launch_type == LaunchType::Fargate;
         let mut subnets = launch.subnets.clone();
         for (host, ids) in hosts.into_iter().zip(ids) {
             let zone = host.zone.as_deref();
             let spot = Spot {
-                subnets: if is_fargate {
-                    subnets.of_fargate(None)
-                } else {
-                    subnets.of_instance(zone)
-                },
+                subnets: subnets.of_task(launch.launch_type, zone, None),
                 capacity_provider: host.provider,
                 instance_arn: host.instance_arn,
                 zone: host.zone,

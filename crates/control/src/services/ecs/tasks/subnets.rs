@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use minato_wire::ecs::LaunchType;
+
 use crate::services::ec2::rows::SubnetRow;
 use crate::services::ecs::lookup::Read;
 use crate::tables::namespace;
@@ -44,6 +46,22 @@ impl Subnets {
         *self.tasks.entry(zone.to_owned()).or_insert(0) += 1;
     }
 
+    /// Those that one more task may be in, of Fargate or on an instance in
+    /// `zone`; `only` is the one zone where it should be, if there is one.
+    pub(crate) fn of_task(
+        &mut self,
+        launch_type: LaunchType,
+        zone: Option<&str>,
+        only: Option<&str>,
+    ) -> Vec<String> {
+        match launch_type {
+            LaunchType::Fargate => self.of_fargate(only),
+            LaunchType::Ec2
+            | LaunchType::External
+            | LaunchType::ManagedInstances => self.of_instance(zone),
+        }
+    }
+
     /// Those that a task on a container instance in `zone` may be in; an
     /// instance that names no zone is in all of them.
     pub(crate) fn of_instance(&self, zone: Option<&str>) -> Vec<String> {
@@ -53,7 +71,7 @@ impl Subnets {
     /// Those that one more Fargate task may be in, the first in the zone that
     /// has fewest of the tasks counted so far; with `only`, none of another
     /// zone. Counts the task.
-    pub(crate) fn of_fargate(&mut self, only: Option<&str>) -> Vec<String> {
+    fn of_fargate(&mut self, only: Option<&str>) -> Vec<String> {
         let mut ids = self.pick(|zone| only.is_none_or(|only| only == zone));
         let zones: BTreeMap<&String, &String> =
             self.given.iter().map(|(id, zone)| (id, zone)).collect();

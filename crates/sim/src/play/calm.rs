@@ -1,0 +1,104 @@
+//! Nothing goes wrong any more: a deployment, or a drained instance, must not
+//! take a service below its `minimumHealthyPercent` for a single commit.
+
+use minato_control::tables::Service;
+use minato_core::service::rules;
+use minato_core::status::{RolloutState, ServiceStatus};
+use minato_store::Key;
+use serde_json::json;
+
+use super::{FARGATE, Play};
+use crate::check::Floor;
+use crate::world::CLUSTER;
+
+/// Virtual seconds after which nothing of the trouble is left in the hosts:
+/// what a task does was drawn when it started.
+const ECHO_SECS: u32 = 130;
+/// Virtual seconds within which a deployment must be over.
+const CALM_SECS: u32 = 900;
+
+impl Play {
+    pub(super) async fn calm(&mut self) -> Result<(), String> {
+        for _ in 0..ECHO_SECS {
+            self.tick().await?;
+        }
+        self.settled().await?;
+        let drained = self.some_instance().await;
+        self.renew().await?;
+        self.set_state(drained.clone(), "DRAINING").await?;
+        self.settled().await?;
+        self.checker.keep(vec![]);
+        self.set_state(drained, "ACTIVE").await?;
+        self.settled().await?;
+        if self.daemons.has_definitions() {
+            self.renew_daemons().await?;
+            self.settled().await?;
+            self.checker.keep(vec![]);
+        }
+        Ok(())
+    }
+
+    /// Waits until every service has what it asks for.
+    async fn settled(&mut self) -> Result<(), String> {
+        let mut why = String::new();
+        for _ in 0..CALM_SECS {
+            self.tick().await?;
+            match self.unsettled().await {
+                None => return Ok(()),
+                Some(found) => why = found,
+            }
+        }
+        Err(format!("not settled after {CALM_SECS} s: {why}"))
+    }
+
+    async fn set_state(
+        &self,
+        instance: Option<serde_json::Value>,
+        status: &str,
+    ) -> Result<(), String> {
+        let Some(instance) = instance else { return Ok(()) };
+        let input = json!({
+            "cluster": CLUSTER, "containerInstances": [instance],
+            "status": status,
+        });
+        let call = "UpdateContainerInstancesState";
+        self.world.try_call(call, input).await.map(|_| ())
+    }
+
+    /// Deploys every service anew, with another definition or the same one.
+    async fn renew(&mut self) -> Result<(), String> {
+        let rows = self.process.store.snapshot();
+        let (mut floors, mut inputs) = (vec![], vec![]);
+        for service in rows.scan::<Service>(&Key::root()) {
+            let is_ours = service.status == ServiceStatus::Active
+                && service.is_rolling()
+                && !service.is_daemon();
+            let primary = service.deployments.first();
+            let is_well = primary
+                .is_some_and(|one| one.rollout == RolloutState::Completed);
+            if !is_ours || !is_well {
+                continue;
+            }
+            let limits = rules::limits(&service.service);
+            floors.push(Floor {
+                service: service.id.clone(),
+                name: service.name.clone(),
+                healthy: limits.fewest_healthy(service.desired),
+            });
+            let definition = if service.name == FARGATE {
+                self.fargate.last().cloned()
+            } else {
+                Some(self.some_definition())
+            };
+            inputs.push(json!({
+                "cluster": CLUSTER, "service": service.name,
+                "taskDefinition": definition, "forceNewDeployment": true,
+            }));
+        }
+        self.checker.keep(floors);
+        for input in inputs {
+            self.world.try_call("UpdateService", input).await?;
+        }
+        Ok(())
+    }
+}
