@@ -20,6 +20,8 @@ mod flow;
 mod hostile;
 #[path = "e2e/ports.rs"]
 mod ports;
+#[path = "e2e/rehearse.rs"]
+mod rehearse;
 #[path = "e2e/restart.rs"]
 mod restart;
 #[path = "e2e/services.rs"]

@@ -1,7 +1,9 @@
 //! `minato rehearse`: a plan, played in the simulator.
 
-use std::fs;
+use std::io::Read as _;
+use std::path::Path;
 use std::process::ExitCode;
+use std::{fs, io};
 
 use anyhow::{Context, Result, bail};
 use minato_sim::rehearse::{Plan, PlanError, RehearseError, rehearse};
@@ -9,19 +11,29 @@ use minato_sim::rehearse::{Plan, PlanError, RehearseError, rehearse};
 use crate::args::{RehearseArgs, USAGE};
 use crate::out::say;
 
-/// The largest plan that is read.
-const PLAN_MAX: u64 = 1 << 20;
+/// The largest plan, in bytes.
+const PLAN_MAX: usize = 1 << 20;
+
+/// Reads a file, or a pipe, and no more of it than shows that it is too large.
+fn read(path: &Path) -> io::Result<String> {
+    let mut bytes = vec![];
+    let most = PLAN_MAX as u64 + 1;
+    fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    if bytes.len() > PLAN_MAX {
+        // Perhaps cut within a character.
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
 
 pub(crate) fn run(args: &RehearseArgs) -> Result<ExitCode> {
     let path = args.plan.display();
-    let size = fs::metadata(&args.plan)
-        .with_context(|| format!("could not read {path}"))?
-        .len();
-    if size > PLAN_MAX {
+    let text =
+        read(&args.plan).with_context(|| format!("could not read {path}"))?;
+    if text.len() > PLAN_MAX {
         bail!("{path} is too large to be a plan");
     }
-    let text = fs::read_to_string(&args.plan)
-        .with_context(|| format!("could not read {path}"))?;
     let wrong = |error: &PlanError| {
         eprintln!("{}", error.show(&path.to_string(), &text));
         Ok(ExitCode::from(USAGE))
