@@ -6,6 +6,7 @@ use minato_control::tables::{
     ContainerInstance, Daemon, DaemonDeployment, Task,
 };
 use minato_core::service::rules;
+use minato_core::status::RolloutState;
 use minato_store::{Key, Row};
 use minato_wire::ecs::DaemonDeploymentStatus;
 use serde_json::json;
@@ -35,6 +36,13 @@ impl Daemons {
 
 fn arn_of(kind: &str, name: &str) -> String {
     format!("arn:aws:ecs:{REGION}:{ACCOUNT}:{kind}/{name}")
+}
+
+/// Whether its deployment failed with nothing to go back to: that is over,
+/// whatever came of it.
+fn has_failed(daemon: &Daemon) -> bool {
+    let primary = daemon.deployments.first();
+    primary.is_some_and(|one| one.rollout == RolloutState::Failed)
 }
 
 impl Play {
@@ -121,6 +129,9 @@ impl Play {
             if daemon.is_deleted {
                 return Some(format!("daemon {name} is not gone"));
             }
+            if has_failed(&daemon) {
+                continue;
+            }
             let key = daemon.key();
             let mut on: BTreeMap<String, usize> = BTreeMap::new();
             for task in rows.by_index::<Task>("service", &key) {
@@ -163,6 +174,9 @@ impl Play {
         let mut floors = vec![];
         let mut inputs = vec![];
         for daemon in rows.scan::<Daemon>(&Key::root()) {
+            if has_failed(&daemon) {
+                continue;
+            }
             let drain = daemon.configuration.drain_percent.unwrap_or(25.0);
             floors.push(Floor {
                 service: daemon.of.id.clone(),
