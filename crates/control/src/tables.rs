@@ -10,6 +10,7 @@ mod task_set;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::services::ecs_arn;
 use minato_core::placement::{Capacity, Claim, Ledger, ZONE_ATTRIBUTE};
 use minato_store::{Key, Row, Tables};
 use minato_wire::{Timestamp, ecs};
@@ -104,10 +105,8 @@ impl Cluster {
 
     /// The ARN.
     pub fn arn(&self) -> String {
-        format!(
-            "arn:aws:ecs:{}:{}:cluster/{}",
-            self.region, self.account, self.name
-        )
+        let rest = format!("cluster/{}", self.name);
+        ecs_arn(&self.region, &self.account, &rest)
     }
 }
 
@@ -304,10 +303,8 @@ impl ContainerInstance {
 
     /// The ARN.
     pub fn arn(&self) -> String {
-        format!(
-            "arn:aws:ecs:{}:{}:container-instance/{}/{}",
-            self.region, self.account, self.cluster, self.id
-        )
+        let rest = format!("container-instance/{}/{}", self.cluster, self.id);
+        ecs_arn(&self.region, &self.account, &rest)
     }
 }
 
@@ -450,10 +447,8 @@ impl Task {
 
     /// The ARN.
     pub fn arn(&self) -> String {
-        format!(
-            "arn:aws:ecs:{}:{}:task/{}/{}",
-            self.region, self.account, self.cluster, self.id
-        )
+        let rest = format!("task/{}/{}", self.cluster, self.id);
+        ecs_arn(&self.region, &self.account, &rest)
     }
 }
 

@@ -17,6 +17,16 @@ pub(crate) fn partition_of(region: &str) -> &'static str {
     }
 }
 
+/// An ARN of Amazon ECS: `rest` is what follows the account.
+pub(crate) fn ecs_arn(region: &str, account: &str, rest: &str) -> String {
+    format!("arn:{}:ecs:{region}:{account}:{rest}", partition_of(region))
+}
+
+/// The ARN of an account's root, for a caller in a region.
+pub(crate) fn root_arn(region: &str, account: &str) -> String {
+    format!("arn:{}:iam::{account}:root", partition_of(region))
+}
+
 /// Hides a place in a list in a paging token, so that nobody builds on it.
 pub(crate) fn seal_token(place: &str) -> String {
     place.bytes().map(|byte| format!("{:02x}", byte ^ MASK)).collect()

@@ -17,7 +17,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub(crate) use common::{Empty, open_token, partition_of, seal_token};
+pub(crate) use common::{
+    Empty, ecs_arn, open_token, partition_of, root_arn, seal_token,
+};
 
 use crate::call::{Call, Credential};
 use crate::context::{Context, Scope};

@@ -18,6 +18,7 @@ use minato_store::Key;
 use tokio::sync::mpsc;
 
 use crate::context::{Context, ControlPlane};
+use crate::services::ecs_arn;
 use crate::tables::{ContainerInstance, Host};
 
 /// Frames that may wait in a session, each way. A payload is at most some
@@ -137,9 +138,10 @@ fn peer(cx: &Context, hello: &AgentHello) -> Result<Peer, OpenSessionError> {
         region: region.clone(),
         host_id: instance.host.clone(),
         instance_arn: instance.arn(),
-        cluster_arn: format!(
-            "arn:aws:ecs:{region}:{account}:cluster/{}",
-            instance.cluster
+        cluster_arn: ecs_arn(
+            region,
+            account,
+            &format!("cluster/{}", instance.cluster),
         ),
     })
 }

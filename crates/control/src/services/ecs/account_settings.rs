@@ -13,6 +13,7 @@ use minato_wire::ecs::{
 use super::lookup::Read;
 use super::page::page;
 use crate::context::{Context, Scope};
+use crate::services::root_arn;
 use crate::tables::AccountSetting;
 
 /// The most settings of a page (API reference, ListAccountSettings).
@@ -75,7 +76,7 @@ fn check(name: SettingName, value: &str) -> Result<(), ApiError> {
 }
 
 fn root(scope: &Scope) -> String {
-    format!("arn:aws:iam::{}:root", scope.account)
+    root_arn(&scope.region, &scope.account)
 }
 
 /// The principal of a row: the root's settings are the account's defaults.

@@ -24,6 +24,7 @@ use super::page::page;
 use super::tasks::missing;
 use super::{capacity_providers, lookup};
 use crate::context::{Context, Scope};
+use crate::services::ecs_arn;
 use crate::tables::{Cluster, ContainerInstance, Service, Task, namespace};
 
 /// The most clusters one call describes, and one page lists.
@@ -174,7 +175,8 @@ fn cluster_arn(scope: &Scope, given: &str) -> String {
     if given.starts_with("arn:") {
         return given.to_owned();
     }
-    format!("arn:aws:ecs:{}:{}:cluster/{given}", scope.region, scope.account)
+    let rest = format!("cluster/{given}");
+    ecs_arn(&scope.region, &scope.account, &rest)
 }
 
 pub(crate) async fn list_clusters(

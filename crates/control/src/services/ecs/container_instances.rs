@@ -23,6 +23,7 @@ use super::tasks::{missing, report, stop};
 use super::view::{self, ReadIndex};
 use crate::context::{Context, Scope};
 use crate::services::ec2;
+use crate::services::ecs_arn;
 use crate::tables::{Cluster, ContainerInstance, Host, Task};
 
 /// The most instances one call describes, and one page lists.
@@ -54,10 +55,8 @@ fn arn(scope: &Scope, cluster: &str, given: &str) -> String {
     if given.starts_with("arn:") {
         return given.to_owned();
     }
-    format!(
-        "arn:aws:ecs:{}:{}:container-instance/{cluster}/{given}",
-        scope.region, scope.account
-    )
+    let rest = format!("container-instance/{cluster}/{given}");
+    ecs_arn(&scope.region, &scope.account, &rest)
 }
 
 fn within(cluster: &Cluster) -> Key {

@@ -21,6 +21,7 @@ use minato_wire::ecs::{
 use self::reference::{Reference, Revision};
 use super::lookup::Read;
 use crate::context::{Context, Scope};
+use crate::services::ecs_arn;
 use crate::tables::{TaskDefinition, TaskFamily};
 
 /// The most revisions of a family; deregistering frees none (service
@@ -92,10 +93,8 @@ pub(super) fn next_revision(
 }
 
 fn arn(scope: &Scope, family: &str, revision: u32) -> String {
-    format!(
-        "arn:aws:ecs:{}:{}:task-definition/{family}:{revision}",
-        scope.region, scope.account
-    )
+    let rest = format!("task-definition/{family}:{revision}");
+    ecs_arn(&scope.region, &scope.account, &rest)
 }
 
 /// The row of a family and revision.

@@ -236,3 +236,27 @@ async fn clusters_are_paged() {
     }
     assert_eq!(seen.len(), 5);
 }
+
+#[tokio::test]
+async fn a_cluster_is_in_the_partition_of_its_region() {
+    let bed = TestBed::new();
+    for (region, partition) in
+        [("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")]
+    {
+        let scope = Scope { region: region.into(), ..bed.scope() };
+        let made = create_cluster(&bed.cx, &scope, named("web")).await.unwrap();
+        let arn = made.cluster.unwrap().cluster_arn.unwrap();
+        let expected = format!("arn:{partition}:ecs:{region}:{ACCOUNT}");
+        assert_eq!(arn, format!("{expected}:cluster/web"));
+        let input = DescribeClustersRequest {
+            clusters: Some(vec![arn.clone(), "gone".into()]),
+            ..Default::default()
+        };
+        let found = describe_clusters(&bed.cx, &scope, input).await.unwrap();
+        let shown = found.clusters.unwrap();
+        assert_eq!(shown[0].cluster_arn.as_ref(), Some(&arn));
+        let failure = &found.failures.unwrap()[0];
+        let gone = format!("{expected}:cluster/gone");
+        assert_eq!(failure.arn.as_ref(), Some(&gone));
+    }
+}

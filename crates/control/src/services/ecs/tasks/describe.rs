@@ -8,6 +8,7 @@ use minato_wire::ecs::{
 use super::super::lookup;
 use super::{find, missing};
 use crate::context::{Context, Scope};
+use crate::services::ecs_arn;
 
 /// Most tasks one call may name (API reference, DescribeTasks).
 const TASKS_MAX: usize = 100;
@@ -56,8 +57,6 @@ fn task_arn(scope: &Scope, cluster: &str, given: String) -> String {
     if given.starts_with("arn:") {
         return given;
     }
-    format!(
-        "arn:aws:ecs:{}:{}:task/{cluster}/{given}",
-        scope.region, scope.account
-    )
+    let rest = format!("task/{cluster}/{given}");
+    ecs_arn(&scope.region, &scope.account, &rest)
 }

@@ -11,6 +11,7 @@ use minato_wire::ecs::{
 
 use super::subnets::Subnets;
 use crate::context::Scope;
+use crate::services::ecs_arn;
 use crate::tables::{Cluster, Host, Needs, OfService, Task, TaskDefinition};
 
 /// The disk a Fargate task has where nothing else is said, in GiB (developer
@@ -68,10 +69,8 @@ pub(crate) fn task(
     let mut next = move || ids.next().unwrap_or_default();
     let id = TaskId::new(next()).to_string();
     let attachment = AttachmentId::new(next());
-    let arn = format!(
-        "arn:aws:ecs:{}:{}:task/{}/{id}",
-        scope.region, scope.account, cluster.name
-    );
+    let (region, account) = (&scope.region, &scope.account);
+    let arn = ecs_arn(region, account, &format!("task/{}/{id}", cluster.name));
     let is_fargate = launch.launch_type == LaunchType::Fargate;
     let is_awsvpc = definition.network_mode == Some(NetworkMode::Awsvpc);
     let status =
@@ -207,12 +206,10 @@ fn container(
     id: ContainerId,
 ) -> Container {
     Container {
-        container_arn: Some(format!(
-            "arn:aws:ecs:{}:{}:container/{}/{task_id}/{}",
-            scope.region,
-            scope.account,
-            cluster.name,
-            id.dashed()
+        container_arn: Some(ecs_arn(
+            &scope.region,
+            &scope.account,
+            &format!("container/{}/{task_id}/{}", cluster.name, id.dashed()),
         )),
         task_arn: Some(task_arn.to_owned()),
         name: definition.name.clone(),

@@ -17,6 +17,7 @@ use super::place::{self, Placed};
 use super::subnets::Subnets;
 use crate::context::{Context, Scope};
 use crate::services::ec2;
+use crate::services::ecs_arn;
 use crate::tables::{
     Cluster, ContainerInstance, RunTaskToken, Task, TaskDefinition,
 };
@@ -520,10 +521,8 @@ fn named_instance(
     let arn = if given.starts_with("arn:") {
         given.to_owned()
     } else {
-        format!(
-            "arn:aws:ecs:{region}:{account}:container-instance/{}/{given}",
-            cluster.name
-        )
+        let rest = format!("container-instance/{}/{given}", cluster.name);
+        ecs_arn(region, account, &rest)
     };
     let row = resource_id(given).and_then(|id| {
         tx.get::<ContainerInstance>(&ContainerInstance::key_of(
