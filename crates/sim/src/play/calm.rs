@@ -23,7 +23,11 @@ impl Play {
             self.tick().await?;
         }
         self.settled().await?;
-        let drained = self.some_instance().await;
+        // A failed deployment starts nothing, so its tasks stay where they are.
+        let drained = match self.has_failed() {
+            true => None,
+            false => self.some_instance().await,
+        };
         self.renew().await?;
         self.set_state(drained.clone(), "DRAINING").await?;
         self.settled().await?;
@@ -36,6 +40,18 @@ impl Play {
             self.checker.keep(vec![]);
         }
         Ok(())
+    }
+
+    /// Whether a deployment failed with nothing to go back to.
+    fn has_failed(&self) -> bool {
+        let rows = self.process.store.snapshot();
+        let mut services = rows.scan::<Service>(&Key::root());
+        services.any(|service| {
+            let primary = service.deployments.first();
+            service.status == ServiceStatus::Active
+                && primary
+                    .is_some_and(|one| one.rollout == RolloutState::Failed)
+        })
     }
 
     /// Waits until every service has what it asks for.

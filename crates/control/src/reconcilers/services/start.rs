@@ -1,5 +1,6 @@
 //! Starts tasks of a service's primary deployment.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use minato_core::capacity;
@@ -360,6 +361,14 @@ fn providers(
         lacking.push((share.provider.clone(), part.saturating_sub(has)));
     }
     let mut providers = vec![];
+    if lacking.iter().all(|(_, lack)| *lack == 0)
+        && let Some(crowded) = order.zone.and_then(|_| crowded(order.members))
+    {
+        // It takes the place of one in the fullest zone. With another provider
+        // that one would have more than its share, and the task that goes
+        // would be of that provider, whatever zone it is in: for ever.
+        return vec![crowded; order.ids.len()];
+    }
     for _ in 0..order.ids.len() {
         // The first with the largest lack; where nobody lacks anything (one
         // more than desired, during a deployment) the first of all.
@@ -370,6 +379,17 @@ fn providers(
         providers.push(provider.clone());
     }
     providers
+}
+
+/// The capacity provider of a task in the zone that has most of them.
+fn crowded(members: &[Member]) -> Option<String> {
+    let mut zones: BTreeMap<&str, Vec<&Member>> = BTreeMap::new();
+    for member in members.iter().filter(|member| member.age == 0) {
+        let zone = member.zone.as_deref()?;
+        zones.entry(zone).or_default().push(member);
+    }
+    let fullest = zones.values().max_by_key(|members| members.len())?;
+    fullest.iter().find_map(|member| member.provider.clone())
 }
 
 /// The tags of a service's tasks.

@@ -1,9 +1,11 @@
 //! Capacity that is taken back, and capacity providers of a service.
 
 use minato_wire::ecs::{
-    AutoScalingGroupProvider, CapacityProviderStrategyItem,
-    CreateCapacityProviderRequest, CreateServiceRequest,
-    PutClusterCapacityProvidersRequest, TaskStopCode,
+    AutoScalingGroupProvider, AwsVpcConfiguration,
+    CapacityProviderStrategyItem, Compatibility, ContainerDefinition,
+    CreateCapacityProviderRequest, CreateServiceRequest, NetworkConfiguration,
+    NetworkMode, PutClusterCapacityProvidersRequest,
+    RegisterTaskDefinitionRequest, TaskStopCode,
 };
 use minato_wire::minato::{
     InterruptSpotTasksRequest, InterruptSpotTasksResponse,
@@ -11,8 +13,10 @@ use minato_wire::minato::{
 
 use super::super::*;
 use super::play::{Play, web};
-use crate::services::ecs::{capacity_providers, clusters};
+use crate::services::ec2::defaults;
+use crate::services::ecs::{capacity_providers, clusters, task_definitions};
 use crate::services::minato::spot::interrupt_spot_tasks;
+use crate::testing::{ACCOUNT, REGION};
 
 async fn interrupt(
     play: &Play,
@@ -172,6 +176,112 @@ async fn a_service_keeps_the_ratio_of_its_groups() {
     assert!(on("b").iter().all(|host| *host == format!("{:032x}", 2)));
     let service = play.service();
     assert_eq!(service.service.launch_type, None);
+}
+
+/// Defines `web` for Fargate, and has the one host offer what it needs.
+async fn define_for_fargate(play: &Play) {
+    let (cx, scope) = (&play.bed.cx, play.bed.scope());
+    let container = ContainerDefinition {
+        name: Some("app".into()),
+        image: Some("busybox".into()),
+        ..Default::default()
+    };
+    let input = RegisterTaskDefinitionRequest {
+        family: Some("web".into()),
+        network_mode: Some(NetworkMode::Awsvpc),
+        requires_compatibilities: Some(vec![Compatibility::Fargate]),
+        cpu: Some("256".into()),
+        memory: Some("512".into()),
+        container_definitions: Some(vec![container]),
+        ..Default::default()
+    };
+    let register = task_definitions::register_task_definition;
+    let registered = register(cx, &scope, input).await.unwrap();
+    let needed = registered.task_definition.unwrap().requires_attributes;
+    let host = cx.snapshot().scan::<Host>(&Key::root()).next().unwrap();
+    let mut host = Host { memory_mib: 8192, ..(*host).clone() };
+    let needed = needed.into_iter().flatten().filter_map(|one| one.name);
+    host.attributes.extend(needed.map(|name| (name, None)));
+    let put = cx.transact(move |tx| -> Result<(), ApiError> {
+        tx.put(host);
+        Ok(())
+    });
+    put.await.unwrap();
+}
+
+/// A service of three, one of them on FARGATE and two on FARGATE_SPOT, in
+/// three zones.
+async fn on_both(play: &Play) {
+    let (cx, scope) = (&play.bed.cx, play.bed.scope());
+    let subnets = defaults::place(cx, ACCOUNT, REGION, None).await.unwrap();
+    let subnets = subnets[..3].iter().map(|subnet| subnet.id.clone());
+    let put = PutClusterCapacityProvidersRequest {
+        cluster: Some("default".into()),
+        capacity_providers: Some(vec!["FARGATE".into(), "FARGATE_SPOT".into()]),
+        default_capacity_provider_strategy: Some(vec![]),
+    };
+    clusters::put_cluster_capacity_providers(cx, &scope, put).await.unwrap();
+    let item = |name: &str, weight| CapacityProviderStrategyItem {
+        capacity_provider: Some(name.into()),
+        weight: Some(weight),
+        base: None,
+    };
+    let awsvpc = AwsVpcConfiguration {
+        subnets: Some(subnets.collect()),
+        ..Default::default()
+    };
+    let input = CreateServiceRequest {
+        capacity_provider_strategy: Some(vec![
+            item("FARGATE", 1),
+            item("FARGATE_SPOT", 2),
+        ]),
+        network_configuration: Some(NetworkConfiguration {
+            awsvpc_configuration: Some(awsvpc),
+        }),
+        ..web(3)
+    };
+    play.create(input).await;
+}
+
+#[tokio::test]
+async fn zones_are_balanced_without_a_quarrel_over_capacity_providers() {
+    let play = Play::new(1).await;
+    define_for_fargate(&play).await;
+    on_both(&play).await;
+    let come_up = async || {
+        crate::reconcilers::provision::pass(&play.bed.cx).await;
+        play.agent().await;
+    };
+    come_up().await;
+    assert_eq!(play.count("RUNNING"), 3, "{:?}", play.events());
+    // Both of Spot are in one zone, and the third zone has none.
+    let provider = |task: &Task| {
+        let of = task.task.capacity_provider_name.clone();
+        of.unwrap_or_default()
+    };
+    for task in play.live() {
+        let is_spot = provider(&task) == "FARGATE_SPOT";
+        let zone = if is_spot { "us-east-1a" } else { "us-east-1c" };
+        let zone = Some(zone.to_owned());
+        play.change(&task, |row| row.task.availability_zone = zone).await;
+    }
+    play.settle().await;
+    for _ in 0..8 {
+        come_up().await;
+    }
+    let at = play.live().into_iter().map(|task| {
+        (task.task.availability_zone.clone().unwrap(), provider(&task))
+    });
+    let (spot, plain) = ("FARGATE_SPOT".to_owned(), "FARGATE".to_owned());
+    let balanced = [
+        ("us-east-1a".to_owned(), spot.clone()),
+        ("us-east-1b".to_owned(), spot),
+        ("us-east-1c".to_owned(), plain),
+    ];
+    assert_eq!(at.collect::<BTreeSet<_>>(), balanced.into());
+    let rounds = play.events();
+    let rounds = rounds.iter().filter(|it| it.contains("AZ Rebalance"));
+    assert_eq!(rounds.count(), 1);
 }
 
 #[tokio::test]
