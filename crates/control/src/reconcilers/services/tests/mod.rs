@@ -15,13 +15,14 @@ use minato_wire::ecs::{
 
 use self::play::{Play, breaker, web};
 use super::*;
+use crate::services::ec2::defaults;
 use crate::services::ecs::services::{
     delete_service, get_task_protection, stop_service_deployment,
     update_task_protection,
 };
 use crate::services::ecs::tasks::report::Report;
 use crate::tables::OfService;
-use crate::testing::task_on;
+use crate::testing::{ACCOUNT, REGION, task_on};
 
 /// A service of `count` running tasks.
 async fn running(count: i32) -> Play {
@@ -300,6 +301,33 @@ async fn a_daemon_is_on_every_instance() {
     let hosts: BTreeSet<String> =
         play.live().iter().map(|task| task.host.clone()).collect();
     assert_eq!(hosts.len(), 4);
+}
+
+#[tokio::test]
+async fn a_daemon_is_only_where_it_has_a_subnet() {
+    // In two zones, in turns.
+    let play = Play::new(3).await;
+    play.define_awsvpc().await;
+    let (cx, account) = (&play.bed.cx, ACCOUNT);
+    let subnets = defaults::place(cx, account, REGION, None).await.unwrap();
+    let in_b = subnets.iter().find(|subnet| subnet.zone == "us-east-1b");
+    let awsvpc = ecs::AwsVpcConfiguration {
+        subnets: Some(vec![in_b.unwrap().id.clone()]),
+        ..Default::default()
+    };
+    let input = CreateServiceRequest {
+        desired_count: None,
+        scheduling_strategy: Some(SchedulingStrategy::Daemon),
+        network_configuration: Some(ecs::NetworkConfiguration {
+            awsvpc_configuration: Some(awsvpc),
+        }),
+        ..web(0)
+    };
+    play.create(input).await;
+    let live = play.live();
+    assert_eq!((live.len(), play.service().desired), (1, 1));
+    assert_eq!(live[0].host, format!("{:032x}", 1));
+    assert_eq!(live[0].subnets, [in_b.unwrap().id.clone()]);
 }
 
 #[tokio::test]

@@ -5,9 +5,10 @@ use minato_core::env::Clock;
 use minato_core::service::Pace;
 use minato_core::status::ServiceDeploymentStatus;
 use minato_wire::ecs::{
-    Attribute, ContainerDefinition, CreateClusterRequest, CreateServiceRequest,
-    DeploymentCircuitBreaker, DeploymentConfiguration, HealthCheck,
-    RegisterTaskDefinitionRequest, UpdateServiceRequest,
+    Attribute, Compatibility, ContainerDefinition, CreateClusterRequest,
+    CreateServiceRequest, DeploymentCircuitBreaker, DeploymentConfiguration,
+    HealthCheck, NetworkMode, RegisterTaskDefinitionRequest,
+    UpdateServiceRequest,
 };
 
 use super::super::*;
@@ -120,6 +121,43 @@ impl Play {
         task_definitions::register_task_definition(cx, &scope, input)
             .await
             .unwrap();
+    }
+
+    /// Defines `web` with an address of its own, for EC2 and Fargate, and has
+    /// the hosts offer what it needs.
+    pub(super) async fn define_awsvpc(&self) {
+        let (cx, scope) = (&self.bed.cx, self.bed.scope());
+        let container = ContainerDefinition {
+            name: Some("app".into()),
+            image: Some("busybox".into()),
+            ..Default::default()
+        };
+        let both = vec![Compatibility::Ec2, Compatibility::Fargate];
+        let input = RegisterTaskDefinitionRequest {
+            family: Some("web".into()),
+            network_mode: Some(NetworkMode::Awsvpc),
+            requires_compatibilities: Some(both),
+            cpu: Some("256".into()),
+            memory: Some("512".into()),
+            container_definitions: Some(vec![container]),
+            ..Default::default()
+        };
+        let register = task_definitions::register_task_definition;
+        let registered = register(cx, &scope, input).await.unwrap();
+        let needed = registered.task_definition.unwrap().requires_attributes;
+        let needed = needed.into_iter().flatten().filter_map(|one| one.name);
+        let needed: Vec<String> = needed.collect();
+        let put = cx.transact(move |tx| -> Result<(), ApiError> {
+            let hosts: Vec<_> = tx.scan::<Host>(&Key::root()).collect();
+            for host in hosts {
+                let mut host = Host { memory_mib: 8192, ..(*host).clone() };
+                let needed = needed.iter().map(|name| (name.clone(), None));
+                host.attributes.extend(needed);
+                tx.put(host);
+            }
+            Ok(())
+        });
+        put.await.unwrap();
     }
 
     pub(super) async fn create(&self, input: CreateServiceRequest) {

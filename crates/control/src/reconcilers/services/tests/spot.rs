@@ -2,10 +2,9 @@
 
 use minato_wire::ecs::{
     AutoScalingGroupProvider, AwsVpcConfiguration,
-    CapacityProviderStrategyItem, Compatibility, ContainerDefinition,
-    CreateCapacityProviderRequest, CreateServiceRequest, NetworkConfiguration,
-    NetworkMode, PutClusterCapacityProvidersRequest,
-    RegisterTaskDefinitionRequest, TaskStopCode,
+    CapacityProviderStrategyItem, CreateCapacityProviderRequest,
+    CreateServiceRequest, NetworkConfiguration,
+    PutClusterCapacityProvidersRequest, TaskStopCode,
 };
 use minato_wire::minato::{
     InterruptSpotTasksRequest, InterruptSpotTasksResponse,
@@ -14,7 +13,7 @@ use minato_wire::minato::{
 use super::super::*;
 use super::play::{Play, web};
 use crate::services::ec2::defaults;
-use crate::services::ecs::{capacity_providers, clusters, task_definitions};
+use crate::services::ecs::{capacity_providers, clusters};
 use crate::services::minato::spot::interrupt_spot_tasks;
 use crate::testing::{ACCOUNT, REGION};
 
@@ -178,37 +177,6 @@ async fn a_service_keeps_the_ratio_of_its_groups() {
     assert_eq!(service.service.launch_type, None);
 }
 
-/// Defines `web` for Fargate, and has the one host offer what it needs.
-async fn define_for_fargate(play: &Play) {
-    let (cx, scope) = (&play.bed.cx, play.bed.scope());
-    let container = ContainerDefinition {
-        name: Some("app".into()),
-        image: Some("busybox".into()),
-        ..Default::default()
-    };
-    let input = RegisterTaskDefinitionRequest {
-        family: Some("web".into()),
-        network_mode: Some(NetworkMode::Awsvpc),
-        requires_compatibilities: Some(vec![Compatibility::Fargate]),
-        cpu: Some("256".into()),
-        memory: Some("512".into()),
-        container_definitions: Some(vec![container]),
-        ..Default::default()
-    };
-    let register = task_definitions::register_task_definition;
-    let registered = register(cx, &scope, input).await.unwrap();
-    let needed = registered.task_definition.unwrap().requires_attributes;
-    let host = cx.snapshot().scan::<Host>(&Key::root()).next().unwrap();
-    let mut host = Host { memory_mib: 8192, ..(*host).clone() };
-    let needed = needed.into_iter().flatten().filter_map(|one| one.name);
-    host.attributes.extend(needed.map(|name| (name, None)));
-    let put = cx.transact(move |tx| -> Result<(), ApiError> {
-        tx.put(host);
-        Ok(())
-    });
-    put.await.unwrap();
-}
-
 /// A service of three, one of them on FARGATE and two on FARGATE_SPOT, in
 /// three zones.
 async fn on_both(play: &Play) {
@@ -246,7 +214,7 @@ async fn on_both(play: &Play) {
 #[tokio::test]
 async fn zones_are_balanced_without_a_quarrel_over_capacity_providers() {
     let play = Play::new(1).await;
-    define_for_fargate(&play).await;
+    play.define_awsvpc().await;
     on_both(&play).await;
     let come_up = async || {
         crate::reconcilers::provision::pass(&play.bed.cx).await;
