@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use minato_core::env::{Clock, Ids};
+use minato_core::placement::ZONE_ATTRIBUTE;
 use minato_store::{Store, StoreOptions};
 use minato_wire::Timestamp;
+use minato_wire::ecs::Attribute;
 use tempfile::TempDir;
 
 use crate::call::Caller;
 use crate::config::Config;
 use crate::context::{Context, Scope};
 use crate::logs::LogStore;
-use crate::tables::{Needs, Task};
+use crate::tables::{ContainerInstance, Host, Needs, Task};
 
 /// The account of every test.
 pub(crate) const ACCOUNT: &str = "000000000000";
@@ -114,4 +116,43 @@ pub(crate) fn task_on(host: &str, id: &str, status: &str) -> Task {
         network_interface: None,
         service: None,
     }
+}
+
+/// A host of 4 cores and 8 GiB in a zone, and its registration in the cluster
+/// `default`.
+pub(crate) fn instance(number: usize, zone: &str) -> (Host, ContainerInstance) {
+    let id = format!("{number:032x}");
+    let (name, value) = (ZONE_ATTRIBUTE.to_owned(), Some(zone.to_owned()));
+    let host = Host {
+        account: ACCOUNT.into(),
+        region: REGION.into(),
+        id: id.clone(),
+        cluster: "default".into(),
+        cpu: 4096,
+        memory_mib: 8192,
+        reserved_ports: [].into(),
+        reserved_ports_udp: [].into(),
+        attributes: [(name.clone(), value.clone())].into(),
+        is_connected: true,
+        offers_fargate: true,
+    };
+    let attribute = Attribute { name: Some(name), value, ..Default::default() };
+    let instance = ContainerInstance {
+        account: ACCOUNT.into(),
+        region: REGION.into(),
+        cluster: "default".into(),
+        host: id.clone(),
+        id,
+        status: "ACTIVE".into(),
+        ec2_instance_id: "i-1".into(),
+        attributes: vec![attribute],
+        custom_attributes: vec![],
+        registered_resources: vec![],
+        version_info: None,
+        capacity_provider: None,
+        tags: vec![],
+        registered_at: Timestamp::from_millis(0),
+        version: 1,
+    };
+    (host, instance)
 }

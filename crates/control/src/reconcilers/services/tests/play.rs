@@ -5,7 +5,7 @@ use minato_core::env::Clock;
 use minato_core::service::Pace;
 use minato_core::status::ServiceDeploymentStatus;
 use minato_wire::ecs::{
-    Attribute, Compatibility, ContainerDefinition, CreateClusterRequest,
+    Compatibility, ContainerDefinition, CreateClusterRequest,
     CreateServiceRequest, DeploymentCircuitBreaker, DeploymentConfiguration,
     HealthCheck, NetworkMode, RegisterTaskDefinitionRequest,
     UpdateServiceRequest,
@@ -16,7 +16,7 @@ use crate::services::ecs::services::{create_service, update_service};
 use crate::services::ecs::tasks::report::{Report, apply};
 use crate::services::ecs::{clusters, task_definitions};
 use crate::tables::{ServiceDeployment, ServiceEvent, namespace};
-use crate::testing::{ACCOUNT, REGION, TestBed};
+use crate::testing::{ACCOUNT, REGION, TestBed, instance};
 
 pub(super) struct Play {
     pub(super) bed: TestBed,
@@ -43,53 +43,18 @@ impl Play {
     }
 
     pub(super) async fn add_host(&self, number: usize) {
-        let now = self.bed.clock.now();
-        let id = format!("{number:032x}");
+        let registered_at = self.bed.clock.now();
         let zone = ["us-east-1a", "us-east-1b"][number % 2];
+        let (mut host, row) = instance(number, zone);
+        let offered = [
+            "ecs.capability.container-health-check",
+            "com.amazonaws.ecs.capability.docker-remote-api.1.24",
+        ];
+        let offered = offered.map(|name| (name.to_owned(), None));
+        host.attributes.extend(offered);
         let put = self.bed.cx.transact(move |tx| {
-            tx.put(Host {
-                account: ACCOUNT.into(),
-                region: REGION.into(),
-                id: id.clone(),
-                cluster: "default".into(),
-                cpu: 4096,
-                memory_mib: 1000,
-                reserved_ports: [].into(),
-                reserved_ports_udp: [].into(),
-                attributes: [
-                    ("ecs.availability-zone".to_owned(), Some(zone.to_owned())),
-                    ("ecs.capability.container-health-check".to_owned(), None),
-                    (
-                        "com.amazonaws.ecs.capability.docker-remote-api.1.24"
-                            .to_owned(),
-                        None,
-                    ),
-                ]
-                .into(),
-                is_connected: true,
-                offers_fargate: true,
-            });
-            tx.put(ContainerInstance {
-                account: ACCOUNT.into(),
-                region: REGION.into(),
-                cluster: "default".into(),
-                host: id.clone(),
-                id,
-                status: "ACTIVE".into(),
-                ec2_instance_id: "i-1".into(),
-                attributes: vec![Attribute {
-                    name: Some("ecs.availability-zone".to_owned()),
-                    value: Some(zone.to_owned()),
-                    ..Default::default()
-                }],
-                custom_attributes: vec![],
-                registered_resources: vec![],
-                version_info: None,
-                capacity_provider: None,
-                tags: vec![],
-                registered_at: now,
-                version: 1,
-            });
+            tx.put(Host { memory_mib: 1000, ..host });
+            tx.put(ContainerInstance { registered_at, ..row });
             Ok(())
         });
         put.await.unwrap();

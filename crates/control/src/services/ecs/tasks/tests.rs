@@ -13,7 +13,7 @@ use crate::services::ec2::defaults;
 use crate::services::ec2::rows::SubnetRow;
 use crate::services::ecs::{clusters, task_definitions};
 use crate::tables::{ContainerInstance, Host, Task, namespace};
-use crate::testing::{ACCOUNT, REGION, TestBed};
+use crate::testing::{ACCOUNT, REGION, TestBed, instance};
 
 /// A cluster of an instance in each of these zones, and the definition `web`,
 /// which wants an interface of its own. Gives a subnet of each zone there is.
@@ -48,7 +48,12 @@ async fn bed(zones: &[&'static str]) -> (TestBed, BTreeMap<String, String>) {
     let rows: Vec<(Host, ContainerInstance)> = zones
         .iter()
         .enumerate()
-        .map(|(number, zone)| host(number, zone, &needed))
+        .map(|(number, zone)| {
+            let (mut host, row) = instance(number, zone);
+            let needed = needed.iter().map(|name| (name.clone(), None));
+            host.attributes.extend(needed);
+            (host, row)
+        })
         .collect();
     let put = cx.transact(move |tx| {
         defaults::ensure(tx, ACCOUNT, REGION);
@@ -63,47 +68,6 @@ async fn bed(zones: &[&'static str]) -> (TestBed, BTreeMap<String, String>) {
     let subnets = rows.scan::<SubnetRow>(&namespace(ACCOUNT, REGION));
     let subnets = subnets.map(|row| (row.zone.clone(), row.id.clone()));
     (bed, subnets.collect())
-}
-
-fn host(
-    number: usize,
-    zone: &str,
-    attributes: &[String],
-) -> (Host, ContainerInstance) {
-    let id = format!("{number:032x}");
-    let named = attributes.iter().map(|name| (name.clone(), None));
-    let zoned = [("ecs.availability-zone".to_owned(), Some(zone.to_owned()))];
-    let host = Host {
-        account: ACCOUNT.into(),
-        region: REGION.into(),
-        id: id.clone(),
-        cluster: "default".into(),
-        cpu: 4096,
-        memory_mib: 8192,
-        reserved_ports: [].into(),
-        reserved_ports_udp: [].into(),
-        attributes: named.chain(zoned).collect(),
-        is_connected: true,
-        offers_fargate: true,
-    };
-    let instance = ContainerInstance {
-        account: ACCOUNT.into(),
-        region: REGION.into(),
-        cluster: "default".into(),
-        host: id.clone(),
-        id,
-        status: "ACTIVE".into(),
-        ec2_instance_id: format!("i-{number}"),
-        attributes: vec![],
-        custom_attributes: vec![],
-        registered_resources: vec![],
-        version_info: None,
-        capacity_provider: None,
-        tags: vec![],
-        registered_at: minato_wire::Timestamp::from_millis(0),
-        version: 1,
-    };
-    (host, instance)
 }
 
 fn in_subnets(subnets: Vec<String>) -> Option<NetworkConfiguration> {
