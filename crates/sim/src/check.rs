@@ -117,7 +117,7 @@ impl Checker {
         }
         self.promises.check(commit, &self.tasks)?;
         self.addresses()?;
-        self.floors()?;
+        self.holds(&self.floors)?;
         self.daemons()?;
         if touched.is_empty() {
             return Ok(());
@@ -152,8 +152,9 @@ impl Checker {
         Ok(())
     }
 
-    fn floors(&self) -> Result<(), String> {
-        for Floor { service, name, healthy } in &self.floors {
+    /// Whether these floors hold now.
+    pub(crate) fn holds(&self, floors: &[Floor]) -> Result<(), String> {
+        for Floor { service, name, healthy } in floors {
             let ours = self.tasks.values().filter(|task| {
                 let of = task.service.as_ref();
                 task.should_run() && of.is_some_and(|of| of.id == *service)

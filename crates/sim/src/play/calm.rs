@@ -67,6 +67,21 @@ impl Play {
         Err(format!("not settled after {CALM_SECS} s: {why}"))
     }
 
+    /// Waits until these floors hold, as they shall from then on.
+    pub(super) async fn until(
+        &mut self,
+        floors: Vec<Floor>,
+    ) -> Result<(), String> {
+        for _ in 0..CALM_SECS {
+            if self.checker.holds(&floors).is_ok() {
+                self.checker.keep(floors);
+                return Ok(());
+            }
+            self.tick().await?;
+        }
+        self.checker.holds(&floors)
+    }
+
     async fn set_state(
         &self,
         instance: Option<serde_json::Value>,
@@ -111,7 +126,9 @@ impl Play {
                 "taskDefinition": definition, "forceNewDeployment": true,
             }));
         }
-        self.checker.keep(floors);
+        // Settled is not healthy: a task that was replaced may have to pass its
+        // health check first.
+        self.until(floors).await?;
         for input in inputs {
             self.world.try_call("UpdateService", input).await?;
         }

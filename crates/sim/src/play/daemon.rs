@@ -193,7 +193,7 @@ impl Play {
                 "deploymentConfiguration": {"drainPercent": drain},
             }));
         }
-        self.checker.keep(floors);
+        self.until(floors).await?;
         for input in inputs {
             self.world.try_call("UpdateDaemon", input).await?;
         }
