@@ -10,11 +10,12 @@ mod task_set;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::services::ecs_arn;
 use minato_core::placement::{Capacity, Claim, Ledger, ZONE_ATTRIBUTE};
 use minato_store::{Key, Row, Tables};
 use minato_wire::{Timestamp, ecs};
 use serde::{Deserialize, Serialize};
+
+use crate::services::ecs_arn;
 
 pub use capacity_provider::CapacityProvider;
 pub(crate) use daemon::DAEMON_PREFIX;

@@ -6,7 +6,7 @@ use minato_store::{Key, Row};
 use minato_wire::{Timestamp, ecs};
 use serde::{Deserialize, Serialize};
 
-use crate::services::partition_of;
+use crate::services::ecs_arn;
 
 /// A capacity provider of an Auto Scaling group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,10 +43,7 @@ impl CapacityProvider {
 
     /// The ARN of a provider of this name.
     pub fn arn_of(account: &str, region: &str, name: &str) -> String {
-        let partition = partition_of(region);
-        format!(
-            "arn:{partition}:ecs:{region}:{account}:capacity-provider/{name}"
-        )
+        ecs_arn(region, account, &format!("capacity-provider/{name}"))
     }
 
     /// The name of its Auto Scaling group.

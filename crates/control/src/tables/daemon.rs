@@ -9,7 +9,7 @@ use minato_wire::{Timestamp, ecs};
 use serde::{Deserialize, Serialize};
 
 use super::{Deployment, Service, ServiceRef};
-use crate::services::partition_of;
+use crate::services::ecs_arn;
 
 /// What the names of daemons and of their families begin with where they
 /// stand among those of services and task definitions: no user's name has a
@@ -61,11 +61,8 @@ impl DaemonTaskDefinition {
         family: &str,
         revision: u32,
     ) -> String {
-        let partition = partition_of(region);
-        format!(
-            "arn:{partition}:ecs:{region}:{account}:daemon-task-definition/\
-             {family}:{revision}"
-        )
+        let rest = format!("daemon-task-definition/{family}:{revision}");
+        ecs_arn(region, account, &rest)
     }
 }
 
@@ -154,13 +151,9 @@ impl Daemon {
     /// The ARN of it or, with an `id`, of something of it.
     fn arn_of(&self, kind: &str, id: &str) -> String {
         let ServiceRef { account, region, cluster, .. } = &self.of;
-        let partition = partition_of(region);
         let slash = if id.is_empty() { "" } else { "/" };
-        format!(
-            "arn:{partition}:ecs:{region}:{account}:{kind}/{cluster}/{}\
-             {slash}{id}",
-            self.name()
-        )
+        let rest = format!("{kind}/{cluster}/{}{slash}{id}", self.name());
+        ecs_arn(region, account, &rest)
     }
 
     /// The ARN.
@@ -181,8 +174,7 @@ impl Daemon {
     /// The ARN of its cluster.
     pub fn cluster_arn(&self) -> String {
         let ServiceRef { account, region, cluster, .. } = &self.of;
-        let partition = partition_of(region);
-        format!("arn:{partition}:ecs:{region}:{account}:cluster/{cluster}")
+        ecs_arn(region, account, &format!("cluster/{cluster}"))
     }
 
     /// The daemon as the service scheduler sees it: a service that keeps one

@@ -9,7 +9,7 @@ use minato_store::{Key, Row};
 use minato_wire::{Timestamp, ecs};
 use serde::{Deserialize, Serialize};
 
-use crate::services::partition_of;
+use crate::services::ecs_arn;
 
 /// The most events a service keeps (service quotas).
 pub(crate) const EVENTS_MAX: u64 = 100;
@@ -89,12 +89,9 @@ impl Service {
     /// The ARN of something that belongs to the service.
     pub(super) fn arn_of(&self, kind: &str, id: &str) -> String {
         let Service { account, region, cluster, name, .. } = self;
-        let partition = partition_of(region);
         let slash = if id.is_empty() { "" } else { "/" };
-        format!(
-            "arn:{partition}:ecs:{region}:{account}:{kind}/{cluster}/{name}\
-             {slash}{id}"
-        )
+        let rest = format!("{kind}/{cluster}/{name}{slash}{id}");
+        ecs_arn(region, account, &rest)
     }
 
     /// The ARN of one of its revisions.
@@ -110,8 +107,7 @@ impl Service {
     /// The ARN of its cluster.
     pub fn cluster_arn(&self) -> String {
         let Service { account, region, cluster, .. } = self;
-        let partition = partition_of(region);
-        format!("arn:{partition}:ecs:{region}:{account}:cluster/{cluster}")
+        ecs_arn(region, account, &format!("cluster/{cluster}"))
     }
 
     /// The task group of its tasks.

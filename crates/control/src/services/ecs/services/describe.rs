@@ -14,7 +14,7 @@ use super::super::page::{Page, page_between};
 use super::super::tasks::missing;
 use super::view;
 use crate::context::{Context, Scope};
-use crate::services::partition_of;
+use crate::services::ecs_arn;
 use crate::tables::{Cluster, Service};
 
 /// The most services one call describes.
@@ -76,14 +76,8 @@ fn arn(scope: &Scope, cluster: &Cluster, given: &str) -> String {
     if given.starts_with("arn:") {
         return given.to_owned();
     }
-    format!(
-        "arn:{}:ecs:{}:{}:service/{}/{}",
-        partition_of(&scope.region),
-        scope.region,
-        scope.account,
-        cluster.name,
-        service_name(given)
-    )
+    let rest = format!("service/{}/{}", cluster.name, service_name(given));
+    ecs_arn(&scope.region, &scope.account, &rest)
 }
 
 pub(crate) async fn list_services(

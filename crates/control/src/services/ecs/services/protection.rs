@@ -13,7 +13,7 @@ use super::super::lookup::{self, Read};
 use super::super::tasks::{find, missing};
 use super::tasks_of;
 use crate::context::{Context, Scope};
-use crate::services::partition_of;
+use crate::services::ecs_arn;
 use crate::tables::{Cluster, Service, Task};
 
 /// The most tasks one GetTaskProtection names.
@@ -123,13 +123,8 @@ fn service_task(
     let arn = if given.starts_with("arn:") {
         given.to_owned()
     } else {
-        format!(
-            "arn:{}:ecs:{}:{}:task/{}/{given}",
-            partition_of(&scope.region),
-            scope.region,
-            scope.account,
-            cluster.name
-        )
+        let rest = format!("task/{}/{given}", cluster.name);
+        ecs_arn(&scope.region, &scope.account, &rest)
     };
     let Some(task) = find(rows, scope, &cluster.name, given) else {
         return Err(missing(arn));
