@@ -441,6 +441,19 @@ impl Task {
         self.last_status() == "STOPPED"
     }
 
+    /// The key of the service it belongs to, if any.
+    pub fn service_key(&self) -> Option<Key> {
+        let Task { account, region, cluster, .. } = self;
+        let service = self.service.as_ref()?;
+        Some(Service::key_of(account, region, cluster, &service.name))
+    }
+
+    /// Whether it belongs to a service that has not counted its end.
+    pub fn concerns_service(&self) -> bool {
+        let service = self.service.as_ref();
+        service.is_some_and(|it| !(self.is_stopped() && it.is_counted))
+    }
+
     /// Whether it should run.
     pub fn should_run(&self) -> bool {
         self.task.desired_status.as_deref() == Some("RUNNING")
@@ -467,11 +480,9 @@ impl Row for Task {
             indexes.push(("host", host));
         }
         // A service looks at its tasks until it has counted their end.
-        if let Some(service) = &self.service
-            && !(self.is_stopped() && service.is_counted)
+        if let Some(key) =
+            self.service_key().filter(|_| self.concerns_service())
         {
-            let Task { account, region, cluster, .. } = self;
-            let key = Service::key_of(account, region, cluster, &service.name);
             indexes.push(("service", key));
         }
         indexes

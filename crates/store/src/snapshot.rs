@@ -51,6 +51,16 @@ impl Snapshot {
         self.state.scan_after(prefix, after)
     }
 
+    /// The keys written by the transactions after the one of `revision`, up to
+    /// that of the snapshot; as [`Tx::changed_since`](crate::Tx::changed_since)
+    /// has them.
+    pub fn changed_since(
+        &self,
+        revision: u64,
+    ) -> Option<impl Iterator<Item = (&'static str, &Key)>> {
+        self.state.changed_since(revision)
+    }
+
     /// The rows whose key in `index` begins with `prefix`, in the order of
     /// index key, then row key.
     pub fn by_index<'a, R: Row>(

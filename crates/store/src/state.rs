@@ -96,6 +96,17 @@ impl State {
         Arc::make_mut(&mut self.tables[table]).delete(kind, key)
     }
 
+    /// The keys written after `revision`, with their tables; `None` where
+    /// those are not all known any more.
+    pub(crate) fn changed_since(
+        &self,
+        revision: u64,
+    ) -> Option<impl Iterator<Item = (&'static str, &Key)>> {
+        let kinds = self.schema.kinds();
+        let changed = self.recent.since(revision)?;
+        Some(changed.map(|(table, key)| (kinds[table].name, key)))
+    }
+
     /// Every row of every table, tables in the order of the schema.
     pub(crate) fn all_rows(
         &self,

@@ -87,9 +87,7 @@ impl Tx {
         &self,
         revision: u64,
     ) -> Option<impl Iterator<Item = (&'static str, &Key)>> {
-        let kinds = self.state.schema.kinds();
-        let changed = self.state.recent.since(revision)?;
-        Some(changed.map(|(table, key)| (kinds[table].name, key)))
+        self.state.changed_since(revision)
     }
 
     /// Writes `row` at its key; gives the row that was there.

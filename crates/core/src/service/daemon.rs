@@ -1,5 +1,6 @@
 //! Plans for services that keep one task on every container instance.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use super::{Member, Stop, StopCause, Target, rules};
@@ -37,8 +38,8 @@ pub struct DaemonPlan {
 /// for daemons), so a new task comes after the old one is gone, and old ones
 /// go only as fast as `minimumHealthyPercent` allows or, for a managed daemon,
 /// `drain`: its `drainPercent`.
-pub fn plan_daemon(
-    members: &[Member],
+pub fn plan_daemon<M: Borrow<Member>>(
+    members: &[M],
     posts: &[Post],
     target: &Target,
     drain: Option<f64>,
@@ -49,13 +50,14 @@ pub fn plan_daemon(
         || target.limits.fewest_healthy(desired),
         |drain| desired.saturating_sub(rules::at_a_time(desired, drain)),
     );
-    let healthy = members.iter().filter(|one| one.is_healthy(target)).count();
-    let healthy = u32::try_from(healthy).unwrap_or(u32::MAX);
+    let all = || members.iter().map(Borrow::borrow);
+    let healthy = all().filter(|one: &&Member| one.is_healthy(target));
+    let healthy = u32::try_from(healthy.count()).unwrap_or(u32::MAX);
     let mut spare = healthy.saturating_sub(fewest);
     let mut plan =
         DaemonPlan { desired, is_settled: true, ..DaemonPlan::default() };
     let mut at: BTreeMap<&str, Vec<&Member>> = BTreeMap::new();
-    for member in members {
+    for member in all() {
         at.entry(&member.place).or_default().push(member);
     }
     for post in posts {
@@ -65,7 +67,7 @@ pub fn plan_daemon(
             plan.is_settled &= here.is_empty();
             if !post.has_others {
                 let cause = StopCause::Displaced;
-                let stops = here.iter().filter(|one| !one.is_protected);
+                let stops = here.iter().filter(|one| !one.is_protected(target));
                 plan.stop.extend(
                     stops.map(|one| Stop { id: one.id.clone(), cause }),
                 );
@@ -102,7 +104,8 @@ fn man(
             continue;
         }
         plan.is_settled = false;
-        let is_blocked = member.is_protected && !member.is_unhealthy(target);
+        let is_blocked =
+            member.is_protected(target) && !member.is_unhealthy(target);
         if is_blocked || (member.age > 0 && !target.can_replace) {
             continue;
         }

@@ -23,6 +23,7 @@ pub mod rules;
 mod victims;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use minato_wire::Timestamp;
 
@@ -74,13 +75,13 @@ pub struct Member {
     pub phase: Phase,
     /// What its health checks say.
     pub health: Health,
-    /// Whether scale-in and deployments must leave it alone (task scale-in
+    /// Until when scale-in and deployments must leave it alone (task scale-in
     /// protection).
-    pub is_protected: bool,
+    pub protected_until: Option<Timestamp>,
     /// Whether its container instance is draining or gone.
     pub is_displaced: bool,
-    /// Its availability zone.
-    pub zone: Option<String>,
+    /// Its availability zone: one text for all that are in it.
+    pub zone: Option<Arc<str>>,
     /// Where it is: its container instance, else its host.
     pub place: String,
     /// What its place has left of the resource that the service packs by.
@@ -177,6 +178,11 @@ impl Member {
             Health::Unknown => false,
             Health::Unhealthy => self.is_in_grace(target),
         }
+    }
+
+    /// Whether scale-in and deployments must leave it alone.
+    pub fn is_protected(&self, target: &Target) -> bool {
+        self.protected_until.is_some_and(|until| until > target.now)
     }
 
     /// Whether it has to be replaced because of its health.

@@ -1,18 +1,20 @@
 //! Plans for services that keep a number of tasks.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Member, Plan, Stop, StopCause, Target, victims};
 
 /// One pass over a service.
-pub fn plan(members: &[Member], target: &Target) -> Plan {
+pub fn plan<M: Borrow<Member>>(members: &[M], target: &Target) -> Plan {
+    let all = || members.iter().map(Borrow::borrow);
     let (kept, leaving): (Vec<&Member>, Vec<&Member>) =
-        members.iter().partition(|member| is_kept(member, target));
+        all().partition(|member| is_kept(member, target));
     let mut plan = Plan {
-        wake_at: members.iter().filter_map(|one| one.wake_at(target)).min(),
+        wake_at: all().filter_map(|one| one.wake_at(target)).min(),
         ..Plan::default()
     };
-    let room = room(members, target);
+    let room = room(members.len(), target);
     let need = target.desired.saturating_sub(count(&kept));
     if target.can_start {
         plan.start = need.min(room);
@@ -33,7 +35,7 @@ pub fn plan(members: &[Member], target: &Target) -> Plan {
         && plan.stop.is_empty()
         && plan.wake_at.is_none()
         && plan.protected == 0
-        && members.iter().all(|one| one.is_healthy(target));
+        && all().all(|one| one.is_healthy(target));
     if plan.is_settled && target.can_start {
         balance(&mut plan, &kept, target, room);
     }
@@ -46,8 +48,8 @@ fn is_kept(member: &Member, target: &Target) -> bool {
 }
 
 /// How many more tasks `maximumPercent` allows.
-fn room(members: &[Member], target: &Target) -> u32 {
-    let total = u32::try_from(members.len()).unwrap_or(u32::MAX);
+fn room(members: usize, target: &Target) -> u32 {
+    let total = u32::try_from(members).unwrap_or(u32::MAX);
     target.limits.most(target.desired).saturating_sub(total)
 }
 
@@ -66,11 +68,14 @@ fn scale_in(
     target: &Target,
 ) {
     let mut surplus = count(kept).saturating_sub(target.desired);
+    if surplus == 0 {
+        return;
+    }
     let skew = skew(kept, target, |_| true);
     // A task that was started to balance zones may come up first.
     let is_coming = kept.iter().any(|one| !one.is_healthy(target));
     let healthy_skew = self::skew(kept, target, |one| one.is_healthy(target));
-    if surplus > 0 && is_coming && healthy_skew >= SKEW_MIN {
+    if is_coming && healthy_skew >= SKEW_MIN {
         surplus -= 1;
     }
     let wanted = usize::try_from(surplus).unwrap_or(usize::MAX);
@@ -152,7 +157,7 @@ fn replace(plan: &mut Plan, held: &Held<'_>, target: &Target) {
         if member.age > 0 && !target.can_replace {
             continue;
         }
-        if member.is_protected && !member.is_unhealthy(target) {
+        if member.is_protected(target) && !member.is_unhealthy(target) {
             plan.protected += 1;
             continue;
         }
@@ -218,7 +223,7 @@ fn in_order<'a>(leaving: &[&'a Member], target: &Target) -> Vec<&'a Member> {
     }
     for group in rest.values() {
         let chosen = victims::choose(group, group.len(), target, &none);
-        let protected = group.iter().filter(|one| one.is_protected);
+        let protected = group.iter().filter(|one| one.is_protected(target));
         ordered.extend(chosen);
         ordered.extend(protected);
     }
@@ -234,7 +239,10 @@ fn skew(
     target: &Target,
     counts: impl Fn(&Member) -> bool,
 ) -> u32 {
-    let by_zone = zone_counts(kept, target, counts);
+    spread(&zone_counts(kept, target, counts))
+}
+
+fn spread(by_zone: &BTreeMap<&str, u32>) -> u32 {
     let most = by_zone.values().max().copied().unwrap_or(0);
     let least = by_zone.values().min().copied().unwrap_or(0);
     most - least
@@ -260,10 +268,13 @@ fn zone_counts<'a>(
 /// loses one (developer guide, "Balancing an Amazon ECS service across
 /// Availability Zones").
 fn balance(plan: &mut Plan, kept: &[&Member], target: &Target, room: u32) {
-    if room == 0 || skew(kept, target, |_| true) < SKEW_MIN {
+    if room == 0 || target.zones.is_empty() {
         return;
     }
     let by_zone = zone_counts(kept, target, |_| true);
+    if spread(&by_zone) < SKEW_MIN {
+        return;
+    }
     let emptiest = by_zone.iter().min_by_key(|(zone, count)| (**count, **zone));
     if let Some((zone, _)) = emptiest {
         plan.start = 1;

@@ -3,6 +3,8 @@ use proptest::prelude::*;
 use super::*;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+/// The end of a protection that outlives every test.
+const LONG: Option<Timestamp> = Some(Timestamp::from_millis(i64::MAX));
 
 fn ago(seconds: i64) -> Timestamp {
     NOW.plus_millis(-seconds * 1000)
@@ -29,9 +31,9 @@ fn member(id: usize, age: u32) -> Member {
         age,
         phase: Phase::Running(ago(600)),
         health: Health::Unchecked,
-        is_protected: false,
+        protected_until: None,
         is_displaced: false,
-        zone: Some("a".to_owned()),
+        zone: Some("a".into()),
         place: "i".to_owned(),
         place_free: 0,
         provider: None,
@@ -53,7 +55,7 @@ fn causes(plan: &Plan) -> BTreeSet<StopCause> {
 
 #[test]
 fn a_new_service_starts_all_it_wants() {
-    let plan = plan(&[], &target(4, 100, 200));
+    let plan = plan::<Member>(&[], &target(4, 100, 200));
     assert_eq!((plan.start, plan.stop.len()), (4, 0));
     assert!(!plan.is_settled && !plan.is_stuck);
 }
@@ -217,7 +219,7 @@ fn tasks_on_draining_instances_move_within_the_percentages() {
 fn scale_in_takes_what_serves_least_then_keeps_zones_even() {
     let mut all = members(6, 0);
     for (index, zone) in ["a", "a", "a", "b", "b", "c"].iter().enumerate() {
-        all[index].zone = Some((*zone).to_owned());
+        all[index].zone = Some((*zone).into());
     }
     all[5].phase = Phase::Starting;
     let four = plan(&all, &target(4, 100, 200));
@@ -246,12 +248,12 @@ fn binpack_empties_the_emptiest_instance() {
 #[test]
 fn protected_tasks_stay() {
     let mut all = members(3, 0);
-    all.iter_mut().for_each(|member| member.is_protected = true);
-    all[2].is_protected = false;
+    all.iter_mut().for_each(|member| member.protected_until = LONG);
+    all[2].protected_until = None;
     let scaled = plan(&all, &target(1, 100, 200));
     assert_eq!((stopped(&scaled), scaled.protected), (vec!["0-2"], 1));
     let mut former = members(1, 1);
-    former[0].is_protected = true;
+    former[0].protected_until = LONG;
     former.extend(members(1, 0));
     let deployed = plan(&former, &target(1, 100, 200));
     assert_eq!((deployed.stop.len(), deployed.protected), (0, 1));
@@ -263,7 +265,7 @@ fn protected_tasks_stay() {
 #[test]
 fn scale_in_leaves_enough_healthy_tasks() {
     let mut all = members(2, 0);
-    all[0].is_protected = true;
+    all[0].protected_until = LONG;
     all[0].phase = Phase::Starting;
     let early = plan(&all, &target(1, 100, 200));
     assert!(early.stop.is_empty(), "{early:?}");
@@ -294,11 +296,11 @@ fn zones_are_balanced_by_one_task_at_a_time() {
     let zones: BTreeSet<String> = ["a".to_owned(), "b".to_owned()].into();
     let even = Target { zones, ..target(4, 100, 200) };
     let mut all = members(4, 0);
-    all[3].zone = Some("b".to_owned());
+    all[3].zone = Some("b".into());
     let first = plan(&all, &even);
     assert_eq!((first.start, first.start_zone.as_deref()), (1, Some("b")));
     all.push(member(9, 0));
-    all[4].zone = Some("b".to_owned());
+    all[4].zone = Some("b".into());
     all[4].phase = Phase::Starting;
     assert!(plan(&all, &even).stop.is_empty(), "it comes up first");
     all[4].phase = Phase::Running(ago(1));
@@ -310,7 +312,7 @@ fn zones_are_balanced_by_one_task_at_a_time() {
         ..even
     };
     let mut all = members(4, 0);
-    all[3].zone = Some("b".to_owned());
+    all[3].zone = Some("b".into());
     assert!(plan(&all, &full).is_settled, "no room to balance");
 }
 
@@ -404,7 +406,7 @@ impl World {
             self.next += 1;
             let mut new = member(self.next, 0);
             new.phase = Phase::Starting;
-            new.zone = plan.start_zone.clone().or(new.zone);
+            new.zone = plan.start_zone.as_deref().map(Arc::from).or(new.zone);
             self.members.push(new);
         }
     }
@@ -446,7 +448,7 @@ proptest! {
                     one.health = Health::Unhealthy;
                 },
                 2 => if let Some(one) = world.members.get_mut(which) {
-                    one.is_protected = !one.is_protected;
+                    one.protected_until = LONG.xor(one.protected_until);
                 },
                 4 if which < world.members.len() => {
                     world.members.remove(which);
@@ -485,7 +487,7 @@ proptest! {
         );
         let mut world = World { members: members(former, 1), next: 0 };
         for one in world.members.iter_mut().take(protected) {
-            one.is_protected = true;
+            one.protected_until = LONG;
         }
         let mut passes = 0;
         loop {
@@ -497,7 +499,8 @@ proptest! {
             world.members.iter_mut().for_each(|one| {
                 one.phase = Phase::Running(ago(100));
                 // Protection ends some time.
-                one.is_protected &= passes < 5;
+                one.protected_until =
+                    one.protected_until.filter(|_| passes < 5);
             });
             passes += 1;
             prop_assert!(passes < 60, "{world:?}");

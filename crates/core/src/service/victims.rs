@@ -52,7 +52,7 @@ pub(super) fn choose<'a>(
         tally.count(member);
     }
     let mut groups: BTreeMap<GroupKey<'_>, Group<'a>> = BTreeMap::new();
-    for member in members.iter().filter(|member| !member.is_protected) {
+    for member in members.iter().filter(|member| !member.is_protected(target)) {
         let key = GroupKey {
             serves: Serves::of(member, target),
             provider: member.provider.as_deref(),

@@ -39,7 +39,7 @@ pub(super) fn look(
     let service = daemon.as_service();
     let tasks = tasks_of(rows, &service);
     let has_tasks = tasks.iter().any(|task| !task.is_stopped());
-    let seen = look_at(rows, &service, tasks, pace, now);
+    let seen = look_at(rows, &service, &tasks, pace, now);
     let key = daemon.of.key().with(&daemon.deployment);
     let status = rows.row::<DaemonDeployment>(&key).map(|row| row.status());
     DaemonLook { daemon: Arc::clone(daemon), service, seen, has_tasks, status }

@@ -93,7 +93,6 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
             (Ok(TaskStatus::Running), Some(since)) => Phase::Running(since),
             _ => Phase::Starting,
         };
-        let until = of.and_then(|of| of.protected_until);
         let place = row.task.container_instance_arn.clone();
         Member {
             id: row.id.clone(),
@@ -103,9 +102,9 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
                 .unwrap_or(u32::MAX),
             phase,
             health: self.health(row),
-            is_protected: until.is_some_and(|until| until > self.now),
+            protected_until: of.and_then(|of| of.protected_until),
             is_displaced: self.is_displaced(row),
-            zone: row.task.availability_zone.clone(),
+            zone: row.task.availability_zone.as_deref().map(Arc::from),
             place: place.unwrap_or_else(|| row.host.clone()),
             place_free: self.free(row),
             provider: row.task.capacity_provider_name.clone(),

@@ -16,6 +16,7 @@ use minato_store::{Key, Row, Tx};
 use minato_wire::Timestamp;
 
 use super::eyes::Eyes;
+use super::rosters::Roster;
 use crate::services::ecs::services::{roll, tasks_of};
 use crate::services::ecs::view::ReadIndex;
 use crate::tables::{Daemon, Service, ServiceDeployment, ServiceEvent, Task};
@@ -40,7 +41,7 @@ pub(super) enum Scheme {
 #[derive(Clone, Debug)]
 pub(super) struct Look {
     /// Its tasks that should run.
-    pub(super) members: Vec<Member>,
+    pub(super) members: Arc<Vec<Arc<Member>>>,
     /// Tasks whose end is not counted yet.
     pub(super) ended: Vec<Arc<Task>>,
     /// When the first of its protected tasks is protected no more.
@@ -248,30 +249,31 @@ pub(super) fn look(
     if service.status == ServiceStatus::Inactive {
         return None;
     }
-    Some(look_at(rows, service, tasks_of(rows, service), pace, now))
+    Some(look_at(rows, service, &tasks_of(rows, service), pace, now))
 }
 
 /// Looks at a service and those of its tasks that count.
 pub(super) fn look_at(
     rows: &impl ReadIndex,
     service: &Service,
-    tasks: Vec<Arc<Task>>,
+    tasks: &[Arc<Task>],
     pace: Pace,
     now: Timestamp,
 ) -> Look {
     let eyes = Eyes::new(rows, service, now);
-    let members: Vec<Member> = tasks
-        .iter()
-        .filter(|task| task.should_run())
-        .map(|task| eyes.member(task))
-        .collect();
-    let unprotected_at = tasks
-        .iter()
-        .filter_map(|task| task.service.as_ref()?.protected_until)
-        .filter(|until| *until > now)
-        .min();
-    let ended =
-        tasks.iter().filter(|task| task.is_stopped()).cloned().collect();
+    look_with(&eyes, service, Roster::of(&eyes, tasks), pace, now)
+}
+
+/// Looks at a service whose tasks have been seen.
+pub(super) fn look_with(
+    eyes: &Eyes<'_, impl ReadIndex>,
+    service: &Service,
+    Roster { members, ended }: Roster,
+    pace: Pace,
+    now: Timestamp,
+) -> Look {
+    let protected = members.iter().filter_map(|one| one.protected_until);
+    let unprotected_at = protected.filter(|until| *until > now).min();
     let scheme = if service.status == ServiceStatus::Draining {
         Scheme::Drain(members.iter().map(|one| one.id.clone()).collect())
     } else if service.is_daemon() {

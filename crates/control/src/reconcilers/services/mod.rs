@@ -10,6 +10,7 @@ mod eyes;
 mod fate;
 mod look;
 mod pass;
+mod rosters;
 mod sets;
 mod start;
 mod zones;
@@ -25,8 +26,10 @@ use minato_wire::{ApiError, Timestamp};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::look::{Look, daemons_within, keys_within, look};
+use self::eyes::Eyes;
+use self::look::{Look, daemons_within, keys_within, look, look_with};
 use self::pass::{Outcome, Turn};
+use self::rosters::{Roster, Rosters};
 pub(crate) use self::start::{Considered, consider};
 use self::zones::Zones;
 use crate::context::Context;
@@ -76,6 +79,7 @@ struct Scheduler {
     /// Before this a large service is not looked at again.
     resting: BTreeMap<Key, Timestamp>,
     zones: Zones,
+    rosters: Arc<Rosters>,
 }
 
 impl Scheduler {
@@ -87,6 +91,7 @@ impl Scheduler {
             blocked: BTreeSet::new(),
             resting: BTreeMap::new(),
             zones: Zones::default(),
+            rosters: Arc::default(),
         }
     }
 
@@ -143,10 +148,7 @@ impl Scheduler {
             if is_gone {
                 self.see_leaving(&task);
             }
-            let Some(of) = &task.service else { continue };
-            let Task { account, region, cluster, .. } = &*task;
-            let key = Service::key_of(account, region, cluster, &of.name);
-            self.due.insert(key);
+            self.due.extend(task.service_key());
         }
         is_freed
     }
@@ -193,11 +195,7 @@ impl Scheduler {
         let rows = self.cx.snapshot();
         for host in &hosts {
             for task in rows.by_index::<Task>("host", host) {
-                let Some(of) = &task.service else { continue };
-                let Task { account, region, cluster, .. } = &*task;
-                let name = &of.name;
-                let key = Service::key_of(account, region, cluster, name);
-                self.due.insert(key);
+                self.due.extend(task.service_key());
             }
         }
         for within in &clusters {
@@ -230,7 +228,8 @@ impl Scheduler {
             while abreast.len() < ABREAST_MAX
                 && let Some(key) = rest.next()
             {
-                abreast.spawn(see_to(Arc::clone(&self.cx), key));
+                let rosters = Arc::clone(&self.rosters);
+                abreast.spawn(see_to(Arc::clone(&self.cx), rosters, key));
             }
             match abreast.join_next().await {
                 Some(Ok(seen)) => self.note(seen),
@@ -313,7 +312,8 @@ struct Due {
 
 /// How long a service of so many tasks rests between looks, in milliseconds.
 ///
-/// A look costs as much as the service has tasks, some microseconds each, and
+/// A look costs as much as the service has tasks, a fraction of a microsecond
+/// each, and
 /// every report of a task makes it due: without a rest, a deployment of
 /// thousands would look thousands of times at thousands. Small services do
 /// not rest; one of 5,000 tasks is looked at ten times a second at most.
@@ -327,7 +327,13 @@ fn rest_ms(members: usize) -> i64 {
 }
 
 /// Looks at what has this key; `None` where nothing will ever be due.
-fn due(rows: &Snapshot, key: &Key, pace: Pace, now: Timestamp) -> Option<Due> {
+fn due(
+    rows: &Snapshot,
+    key: &Key,
+    roster: Option<Roster>,
+    pace: Pace,
+    now: Timestamp,
+) -> Option<Due> {
     if let Some(daemon) = rows.get::<Daemon>(key) {
         let seen = daemons::look(rows, &daemon, pace, now);
         return Some(Due {
@@ -342,7 +348,13 @@ fn due(rows: &Snapshot, key: &Key, pace: Pace, now: Timestamp) -> Option<Due> {
     }
     let service = rows.get::<Service>(key)?;
     if service.is_rolling() {
-        let seen = look(rows, &service, pace, now)?;
+        let seen = match roster {
+            Some(roster) => {
+                let eyes = Eyes::new(rows, &service, now);
+                look_with(&eyes, &service, roster, pace, now)
+            }
+            None => look(rows, &service, pace, now)?,
+        };
         return Some(Due {
             kind: Kind::Rolling,
             next_at: seen.wake_at(&service, now),
@@ -370,12 +382,14 @@ fn due(rows: &Snapshot, key: &Key, pace: Pace, now: Timestamp) -> Option<Due> {
 }
 
 /// Looks at a service and does what is due.
-async fn see_to(cx: Arc<Context>, key: Key) -> Seen {
+async fn see_to(cx: Arc<Context>, rosters: Arc<Rosters>, key: Key) -> Seen {
     let nothing =
         Seen { key: key.clone(), next_at: None, is_blocked: false, rest_ms: 0 };
     let (now, pace) = (cx.clock.now(), cx.config.pace);
-    let rows = cx.snapshot();
-    let Some(due) = due(&rows, &key, pace, now) else { return nothing };
+    let (rows, roster) = rosters.see(|| cx.snapshot(), &key, now);
+    let Some(due) = due(&rows, &key, roster, pace, now) else {
+        return nothing;
+    };
     let Due { kind, next_at, is_due, starts, voices, members, seen } = due;
     let nothing = Seen { next_at, rest_ms: rest_ms(members), ..nothing };
     if !is_due {

@@ -48,7 +48,7 @@ pub(super) fn look(
             as_service.status = ServiceStatus::Draining;
         }
         let has_tasks = ours.iter().any(|task| !task.is_stopped());
-        let seen = look_at(rows, &as_service, ours, pace, now);
+        let seen = look_at(rows, &as_service, &ours, pace, now);
         SetLook { set, service: as_service, seen, has_tasks }
     })
     .collect()

@@ -28,7 +28,7 @@ pub(super) struct Order<'a> {
     pub(super) service: &'a Service,
     pub(super) deployment: &'a Deployment,
     /// Those that are there, to keep zones and providers in proportion.
-    pub(super) members: &'a [Member],
+    pub(super) members: &'a [Arc<Member>],
     pub(super) zone: Option<&'a str>,
     /// The numbers each task's ids are made of; as many as there are tasks.
     pub(super) ids: Vec<Vec<u128>>,
@@ -294,7 +294,9 @@ impl Prepared {
     ) -> Vec<String> {
         let launch_type = self.launch.launch_type;
         let mut subnets = self.launch.subnets.clone();
-        for member in order.members.iter().filter(|member| member.age == 0) {
+        let is_spread = launch_type == LaunchType::Fargate;
+        let there = order.members.iter().filter(|_| is_spread);
+        for member in there.filter(|member| member.age == 0) {
             subnets.count(member.zone.as_deref().unwrap_or_default());
         }
         let mut started = vec![];
@@ -382,7 +384,7 @@ fn providers(
 }
 
 /// The capacity provider of a task in the zone that has most of them.
-fn crowded(members: &[Member]) -> Option<String> {
+fn crowded(members: &[Arc<Member>]) -> Option<String> {
     let mut zones: BTreeMap<&str, Vec<&Member>> = BTreeMap::new();
     for member in members.iter().filter(|member| member.age == 0) {
         let zone = member.zone.as_deref()?;

@@ -80,7 +80,7 @@ fn key() -> Key {
 async fn settle(play: &Play) {
     for _ in 0..50 {
         let before = play.bed.cx.snapshot().revision();
-        see_to(Arc::clone(&play.bed.cx), key()).await;
+        play.see_to(key()).await;
         if play.bed.cx.snapshot().revision() == before {
             return;
         }
@@ -360,7 +360,7 @@ async fn two_daemons_leave_a_draining_instance() {
     let other =
         crate::tables::Daemon::key_of(ACCOUNT, REGION, "default", "other");
     for _ in 0..6 {
-        see_to(Arc::clone(&play.bed.cx), other.clone()).await;
+        play.see_to(other.clone()).await;
         agents(&play).await;
     }
     let first = format!("{:032x}", 0);
@@ -375,7 +375,7 @@ async fn two_daemons_leave_a_draining_instance() {
     });
     put.await.unwrap();
     for _ in 0..6 {
-        see_to(Arc::clone(&play.bed.cx), other.clone()).await;
+        play.see_to(other.clone()).await;
         agents(&play).await;
         play.bed.clock.advance_ms(120_000);
     }

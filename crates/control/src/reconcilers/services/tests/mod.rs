@@ -2,6 +2,7 @@ mod daemons;
 mod looks;
 mod play;
 mod requests;
+mod rosters;
 mod sets;
 mod spot;
 

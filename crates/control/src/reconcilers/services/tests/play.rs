@@ -20,6 +20,7 @@ use crate::testing::{ACCOUNT, REGION, TestBed, instance};
 
 pub(super) struct Play {
     pub(super) bed: TestBed,
+    pub(super) rosters: Arc<Rosters>,
 }
 
 impl Play {
@@ -30,7 +31,7 @@ impl Play {
 
     /// The same with a patience of its own.
     pub(super) async fn at_pace(hosts: usize, pace: Pace) -> Play {
-        let mut play = Play { bed: TestBed::new() };
+        let mut play = Play { bed: TestBed::new(), rosters: Arc::default() };
         // Nobody else has the context yet.
         Arc::get_mut(&mut play.bed.cx).unwrap().config.pace = pace;
         let (cx, scope) = (&play.bed.cx, play.bed.scope());
@@ -147,11 +148,17 @@ impl Play {
         self.bed.cx.snapshot().get(&self.key()).unwrap()
     }
 
+    /// Has the scheduler look once.
+    pub(super) async fn see_to(&self, key: Key) {
+        let rosters = Arc::clone(&self.rosters);
+        see_to(Arc::clone(&self.bed.cx), rosters, key).await;
+    }
+
     /// Has the scheduler look until it finds nothing to do.
     pub(super) async fn settle(&self) {
         for _ in 0..50 {
             let before = self.bed.cx.snapshot().revision();
-            see_to(Arc::clone(&self.bed.cx), self.key()).await;
+            self.see_to(self.key()).await;
             if self.bed.cx.snapshot().revision() == before {
                 return;
             }

@@ -43,7 +43,12 @@ impl Subnets {
 
     /// Counts a task that is there, for spreading.
     pub(crate) fn count(&mut self, zone: &str) {
-        *self.tasks.entry(zone.to_owned()).or_insert(0) += 1;
+        match self.tasks.get_mut(zone) {
+            Some(tasks) => *tasks += 1,
+            None => {
+                self.tasks.insert(zone.to_owned(), 1);
+            }
+        }
     }
 
     /// Those that one more task may be in, of Fargate or on an instance in
