@@ -313,9 +313,8 @@ struct Due {
 /// How long a service of so many tasks rests between looks, in milliseconds.
 ///
 /// A look costs as much as the service has tasks, a fraction of a microsecond
-/// each, and
-/// every report of a task makes it due: without a rest, a deployment of
-/// thousands would look thousands of times at thousands. Small services do
+/// each, and every report of a task makes it due: without a rest, a deployment
+/// of thousands would look thousands of times at thousands. Small services do
 /// not rest; one of 5,000 tasks is looked at ten times a second at most.
 fn rest_ms(members: usize) -> i64 {
     const SMALL: usize = 500;

@@ -6,7 +6,8 @@
 //! hosts and instances that changed.
 //!
 //! Not kept are services that mind the tasks of others, which change without
-//! theirs changing: daemons, and those that pack their hosts.
+//! theirs changing (daemons, and those that pack their hosts), and services of
+//! task sets.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +23,7 @@ use crate::services::ecs::view::ReadIndex;
 use crate::tables::{ContainerInstance, Host, Service, Task};
 
 /// The tasks of a service, as far as the scheduler is concerned with them.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Roster {
     /// Those that should run, by id.
     pub(super) members: Arc<Vec<Arc<Member>>>,
@@ -60,27 +61,23 @@ impl Roster {
         ended: Option<Arc<Task>>,
     ) {
         let at = self.members.binary_search_by(|one| one.id.as_str().cmp(id));
-        match (at, member.map(Arc::new)) {
-            (Ok(at), Some(member)) => {
-                Arc::make_mut(&mut self.members)[at] = member;
-            }
-            (Err(at), Some(member)) => {
-                Arc::make_mut(&mut self.members).insert(at, member);
-            }
-            (Ok(at), None) => {
-                Arc::make_mut(&mut self.members).remove(at);
-            }
-            (Err(_), None) => {}
+        if at.is_ok() || member.is_some() {
+            let members = Arc::make_mut(&mut self.members);
+            put(members, at, member.map(Arc::new));
         }
         let at = self.ended.binary_search_by(|one| one.id.as_str().cmp(id));
-        match (at, ended) {
-            (Ok(at), Some(ended)) => self.ended[at] = ended,
-            (Err(at), Some(ended)) => self.ended.insert(at, ended),
-            (Ok(at), None) => {
-                self.ended.remove(at);
-            }
-            (Err(_), None) => {}
-        }
+        put(&mut self.ended, at, ended);
+    }
+}
+
+/// Puts something where a search found its like, or where it belongs; `None`
+/// takes away what was found.
+fn put<T>(all: &mut Vec<T>, at: Result<usize, usize>, one: Option<T>) {
+    match (at, one) {
+        (Ok(at), Some(one)) => all[at] = one,
+        (Err(at), Some(one)) => all.insert(at, one),
+        (Ok(at), None) => drop(all.remove(at)),
+        (Err(_), None) => {}
     }
 }
 
@@ -93,7 +90,7 @@ struct Books {
     /// The revision that the rosters show.
     revision: u64,
     kept: BTreeMap<Key, Kept>,
-    zones: Zones,
+    zones: ZoneNames,
     /// Whose roster a task is on.
     owners: HashMap<Key, Key>,
 }
@@ -101,9 +98,9 @@ struct Books {
 /// The zones' names. Those of thousands of members are read again and again,
 /// which is quick while they are in one place.
 #[derive(Debug, Default)]
-struct Zones(BTreeSet<Arc<str>>);
+struct ZoneNames(BTreeSet<Arc<str>>);
 
-impl Zones {
+impl ZoneNames {
     fn share(&mut self, member: &mut Member) {
         let Some(zone) = &mut member.zone else { return };
         match self.0.get(zone) {

@@ -1,11 +1,10 @@
 //! When a look in a snapshot may stand for one in the transaction after it.
 
 use minato_store::Row;
-use minato_wire::ecs::{PlacementStrategy, PlacementStrategyType};
 
 use super::super::*;
-use super::play::{Play, web};
-use super::running;
+use super::play::Play;
+use super::{packing, running};
 use crate::testing::task_on;
 
 /// Whether a look before a change stands in a transaction after it.
@@ -65,15 +64,7 @@ async fn a_look_does_not_stand_where_a_host_changed() {
 
 #[tokio::test]
 async fn a_service_that_packs_minds_the_tasks_of_others() {
-    let play = Play::new(2).await;
-    play.define("web", 50, false).await;
-    let strategy = PlacementStrategy {
-        r#type: Some(PlacementStrategyType::Binpack),
-        field: Some("memory".into()),
-    };
-    let mut input = web(2);
-    input.placement_strategy = Some(vec![strategy]);
-    play.create(input).await;
+    let play = packing(2).await;
     let task = task_on("h", "t", "PENDING");
     assert!(!stands_after(&play, |tx| drop(tx.put(task))).await);
 }

@@ -34,6 +34,20 @@ async fn running(count: i32) -> Play {
     play
 }
 
+/// A service of `count` tasks that packs its hosts.
+async fn packing(count: i32) -> Play {
+    let play = Play::new(2).await;
+    play.define("web", 50, false).await;
+    let strategy = ecs::PlacementStrategy {
+        r#type: Some(ecs::PlacementStrategyType::Binpack),
+        field: Some("memory".into()),
+    };
+    let mut input = web(count);
+    input.placement_strategy = Some(vec![strategy]);
+    play.create(input).await;
+    play
+}
+
 #[tokio::test]
 async fn a_service_starts_its_tasks_and_keeps_them() {
     let play = running(3).await;

@@ -1,12 +1,11 @@
 //! A roster that is kept up is the one that would be written anew.
 
 use minato_store::{Row, Tx};
-use minato_wire::ecs::{PlacementStrategy, PlacementStrategyType};
 use proptest::prelude::*;
 
 use super::super::*;
-use super::play::{Play, web};
-use super::running;
+use super::play::Play;
+use super::{packing, running};
 use crate::services::ecs::services::tasks_of;
 use crate::testing::task_on;
 
@@ -212,14 +211,6 @@ async fn rosters_that_are_too_old_are_written_anew() {
 
 #[tokio::test]
 async fn services_that_mind_others_are_not_kept() {
-    let play = Play::new(2).await;
-    play.define("web", 50, false).await;
-    let strategy = PlacementStrategy {
-        r#type: Some(PlacementStrategyType::Binpack),
-        field: Some("memory".into()),
-    };
-    let mut input = web(2);
-    input.placement_strategy = Some(vec![strategy]);
-    play.create(input).await;
+    let play = packing(2).await;
     assert_eq!(rosters(&play).0, None);
 }
