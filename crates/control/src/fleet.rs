@@ -8,13 +8,17 @@
 //! the transaction itself are looked at again by the next one, whether this
 //! one commits or not.
 
+mod planners;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use minato_core::placement::{
-    self, Candidate, Claim, Groups, Ledger, Plan, Request, World,
+    self, Candidate, Claim, Groups, Ledger, Plan, Planner, Request, World,
 };
 use minato_store::{Key, Row, Tx};
+
+use self::planners::Planners;
 
 use crate::services::ecs::tasks::place;
 use crate::tables::{ContainerInstance, Host, Task};
@@ -41,7 +45,8 @@ impl Fleet {
 
     /// Brings the books up to date, so that the next look has little to read.
     pub(crate) fn catch_up(&self, tx: &Tx) {
-        drop(self.books(tx));
+        let mut books = self.books(tx);
+        books.spaces.values_mut().for_each(Space::catch_up);
     }
 
     fn books(&self, tx: &Tx) -> MutexGuard<'_, Books> {
@@ -122,6 +127,11 @@ impl Books {
             Some(row) => self.tasks.insert(key.clone(), Arc::clone(row)),
             None => self.tasks.remove(key),
         };
+        if let (Some(before), Some(row)) = (&before, &row)
+            && holds_the_same(before, row)
+        {
+            return;
+        }
         if let Some(before) = before {
             self.space(&before.account, &before.region).remove_task(&before);
         }
@@ -184,6 +194,13 @@ impl Books {
     }
 }
 
+/// Whether a task holds of its host what it held before.
+fn holds_the_same(before: &Task, after: &Task) -> bool {
+    before.host == after.host
+        && before.needs == after.needs
+        && before.task.group == after.task.group
+}
+
 /// The parts of a key that are all texts.
 fn texts(key: &Key) -> Vec<String> {
     let parts = key.parts();
@@ -203,6 +220,7 @@ pub(crate) struct Space {
     /// The active instances by cluster.
     clusters: HashMap<String, BTreeSet<usize>>,
     fargate: BTreeSet<usize>,
+    planners: Planners,
 }
 
 /// A host; one that only tasks and instances speak of has no row.
@@ -214,6 +232,22 @@ struct Slot {
     groups: Groups,
 }
 
+/// The candidates that a request may be placed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Pool {
+    /// The active container instances of a cluster.
+    Cluster {
+        /// Its name.
+        cluster: String,
+        /// The only capacity provider of interest, if any.
+        provider: Option<String>,
+    },
+    /// One container instance, if it is active.
+    Instance(Key),
+    /// The hosts that offer what they have left as Fargate capacity.
+    Fargate,
+}
+
 /// What a candidate stands for: a container instance, or a host as such.
 #[derive(Clone)]
 struct Seat {
@@ -222,22 +256,65 @@ struct Seat {
 }
 
 impl Space {
-    /// The active container instances of a cluster, of one capacity provider
-    /// or of all.
-    pub(crate) fn instances(
-        &self,
-        cluster: &str,
-        provider: Option<&str>,
-    ) -> Vec<usize> {
-        let all = self.clusters.get(cluster).into_iter().flatten().copied();
-        all.filter(|index| {
-            let seat = &self.seats[*index];
-            let of = seat.instance.as_ref().map(|row| &row.capacity_provider);
-            self.hosts[seat.host].row.is_some()
-                && (provider.is_none()
-                    || of.is_some_and(|of| of.as_deref() == provider))
-        })
-        .collect()
+    /// The candidates of a pool.
+    pub(crate) fn members(&self, pool: &Pool) -> Vec<usize> {
+        self.of_pool(pool).collect()
+    }
+
+    /// Whether a pool has no candidates.
+    pub(crate) fn is_empty(&self, pool: &Pool) -> bool {
+        self.of_pool(pool).next().is_none()
+    }
+
+    fn of_pool<'a>(
+        &'a self,
+        pool: &'a Pool,
+    ) -> Box<dyn Iterator<Item = usize> + 'a> {
+        match pool {
+            Pool::Fargate => Box::new(self.fargate.iter().copied()),
+            Pool::Cluster { cluster, provider } => {
+                let all = self.clusters.get(cluster).into_iter().flatten();
+                Box::new(all.copied().filter(|index| {
+                    self.is_offered(provider.as_deref(), *index)
+                }))
+            }
+            Pool::Instance(key) => {
+                let one = self.by_instance.get(key).copied();
+                let one = one.filter(|index| self.is_in(pool, *index));
+                Box::new(one.into_iter())
+            }
+        }
+    }
+
+    /// Whether a candidate is in a pool.
+    fn is_in(&self, pool: &Pool, index: usize) -> bool {
+        match pool {
+            Pool::Fargate => self.fargate.contains(&index),
+            Pool::Cluster { cluster, provider } => {
+                self.is_active(cluster, index)
+                    && self.is_offered(provider.as_deref(), index)
+            }
+            Pool::Instance(key) => {
+                let row = self.seats[index].instance.as_ref();
+                self.by_instance.get(key) == Some(&index)
+                    && row
+                        .is_some_and(|row| self.is_active(&row.cluster, index))
+                    && self.is_offered(None, index)
+            }
+        }
+    }
+
+    fn is_active(&self, cluster: &str, index: usize) -> bool {
+        self.clusters.get(cluster).is_some_and(|all| all.contains(&index))
+    }
+
+    /// Whether an active instance's host is there and it is the provider's,
+    /// if only one is of interest.
+    fn is_offered(&self, provider: Option<&str>, index: usize) -> bool {
+        let Seat { host, instance } = &self.seats[index];
+        let of = || instance.as_ref()?.capacity_provider.as_deref();
+        self.hosts[*host].row.is_some()
+            && (provider.is_none() || provider == of())
     }
 
     /// The container instances of a cluster, also those that take no tasks,
@@ -255,28 +332,44 @@ impl Space {
             .collect()
     }
 
-    /// One container instance, if it is active.
-    pub(crate) fn instance(&self, row: &ContainerInstance) -> Vec<usize> {
-        let of_cluster = self.clusters.get(&row.cluster);
-        let known = self.by_instance.get(&row.key()).copied();
-        known
-            .filter(|at| of_cluster.is_some_and(|all| all.contains(at)))
-            .filter(|at| self.hosts[self.seats[*at].host].row.is_some())
-            .into_iter()
-            .collect()
-    }
-
-    /// The hosts that offer what they have left as Fargate capacity.
-    pub(crate) fn fargate(&self) -> Vec<usize> {
-        self.fargate.iter().copied().collect()
-    }
-
     /// Plans the tasks of a request. The books stay as they are: the tasks
     /// come into them as rows, if they come into being.
-    pub(crate) fn plan(&mut self, pool: &[usize], request: &Request) -> Plan {
-        let plan = placement::plan_among(&mut self.world, pool, request);
-        placement::release(&mut self.world, request, &plan.placed);
-        plan
+    pub(crate) fn plan(&mut self, pool: &Pool, request: &Request) -> Plan {
+        let (mut planner, changed) =
+            self.planners.take(pool, request).unwrap_or_else(|| {
+                let members = self.members(pool);
+                (Planner::new(&self.world, &members, request), vec![])
+            });
+        for index in changed {
+            let is_in = self.is_in(pool, index);
+            planner.review(&self.world, index, is_in);
+        }
+        let placed = planner.place(&mut self.world, request.count);
+        let is_short = placed.len() < request.count as usize;
+        let refusals = is_short.then(|| {
+            placement::refusals(&self.world, &self.members(pool), request)
+        });
+        placement::release(&mut self.world, request, &placed);
+        self.planners.keep(pool, planner);
+        for index in &placed {
+            self.has_changed(self.seats[*index].host);
+        }
+        Plan { placed, refusals: refusals.unwrap_or_default() }
+    }
+
+    /// Tells the planners that are kept what changed, so that the next plan
+    /// has little to review.
+    fn catch_up(&mut self) {
+        let mut planners = std::mem::take(&mut self.planners);
+        planners.review_all(|planner, pool, index| {
+            planner.review(&self.world, index, self.is_in(pool, index));
+        });
+        self.planners = planners;
+    }
+
+    /// What is known of the candidates of a host holds no more.
+    fn has_changed(&mut self, host: usize) {
+        self.planners.review_later(&self.hosts[host].seats, self.seats.len());
     }
 
     /// The candidates, for what a plan says of them.
@@ -349,6 +442,7 @@ impl Space {
         let capacity = row.as_ref().map(|row| row.capacity());
         self.world.hosts[index].set_capacity(capacity.unwrap_or_default());
         self.hosts[index].row = row;
+        self.has_changed(index);
     }
 
     fn set_instance(
@@ -362,6 +456,7 @@ impl Space {
             if let Some(index) = known {
                 let before = self.seats[index].instance.take();
                 self.set_active(index, before.as_deref(), false);
+                self.has_changed(self.seats[index].host);
             }
             return;
         };
@@ -384,6 +479,7 @@ impl Space {
         candidate.running_tasks = tasks;
         self.seats[index].instance = Some(Arc::clone(&row));
         self.set_active(index, Some(&row), row.status == "ACTIVE");
+        self.has_changed(self.seats[index].host);
     }
 
     fn set_active(
@@ -414,6 +510,7 @@ impl Space {
                 candidate.running_tasks += 1;
             }
         }
+        self.has_changed(host);
     }
 
     fn remove_task(&mut self, task: &Task) {
@@ -429,6 +526,7 @@ impl Space {
                 candidate.running_tasks -= 1;
             }
         }
+        self.has_changed(host);
     }
 }
 

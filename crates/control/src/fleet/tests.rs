@@ -1,3 +1,4 @@
+use minato_core::placement::Group;
 use minato_store::{TransactError, Tx};
 use minato_wire::ecs::Attribute;
 use proptest::prelude::*;
@@ -147,9 +148,71 @@ fn write(tx: &mut Tx, write: &Write) {
     }
 }
 
+fn cluster(name: &str, provider: Option<&str>) -> Pool {
+    let provider = provider.map(str::to_owned);
+    Pool::Cluster { cluster: name.to_owned(), provider }
+}
+
+fn pools() -> [(&'static str, Pool); 4] {
+    [
+        ("c0", cluster("c0", None)),
+        ("c1", cluster("c1", None)),
+        ("p", cluster("c0", Some("p"))),
+        ("fargate", Pool::Fargate),
+    ]
+}
+
+/// What plans come to, but for what is decided by lot: how many tasks find a
+/// place in all, and how good the first one's is.
+fn planned(space: &mut Space, pool: &Pool) -> impl Iterator<Item = String> {
+    use placement::{Resource, SpreadField, Strategy};
+    let strategies = [
+        Strategy::Binpack(Resource::Cpu),
+        Strategy::Spread(SpreadField::Instance),
+        Strategy::Spread(SpreadField::Attribute("rack".to_owned())),
+    ];
+    let plans = strategies.map(|strategy| {
+        let request = Request {
+            count: 30,
+            claim: Claim { cpu: 30, ..Claim::default() },
+            group: Group::named("family:1"),
+            strategies: vec![strategy.clone()],
+            ..Request::default()
+        };
+        let Plan { placed, refusals } = space.plan(pool, &request);
+        let candidates = &space.world().candidates;
+        let first = placed.first().map(|index| {
+            let candidate = &candidates[*index];
+            let host = &space.world().hosts[candidate.host];
+            let tasks = |it: &Candidate| it.groups.count(&request.group);
+            match &strategy {
+                Strategy::Binpack(_) => host.free_cpu(),
+                Strategy::Spread(SpreadField::Attribute(name)) => {
+                    let rack = candidate.attributes.get(name);
+                    let pool = space.members(pool).into_iter();
+                    let all = pool.map(|index| &candidates[index]);
+                    let all = all.filter(|it| it.attributes.get(name) == rack);
+                    all.map(|it| i64::from(tasks(it))).sum()
+                }
+                Strategy::Spread(SpreadField::Instance) | Strategy::Random => {
+                    i64::from(tasks(candidate))
+                }
+            }
+        });
+        let placed = placed.len();
+        format!("{strategy:?}: {placed} {first:?} {}", refusals.len())
+    });
+    plans.into_iter()
+}
+
 /// What placement can see of a space, in an order of its own.
 fn seen(fleet: &Fleet, tx: &Tx) -> Vec<String> {
     fleet.with(tx, ACCOUNT, REGION, |space| {
+        let mut all = vec![];
+        for (name, pool) in pools() {
+            let plans = planned(space, &pool);
+            all.extend(plans.map(|plan| format!("{name} {plan}")));
+        }
         let shown = |index: &usize| {
             let (host, instance) = space.seat(*index).unwrap();
             let candidate = &space.world().candidates[*index];
@@ -167,13 +230,8 @@ fn seen(fleet: &Fleet, tx: &Tx) -> Vec<String> {
                 candidate.ec2_instance_id,
             )
         };
-        let mut all = vec![];
-        for (name, pool) in [
-            ("c0", space.instances("c0", None)),
-            ("c1", space.instances("c1", None)),
-            ("p", space.instances("c0", Some("p"))),
-            ("fargate", space.fargate()),
-        ] {
+        for (name, pool) in pools() {
+            let pool = space.members(&pool);
             all.extend(pool.iter().map(|it| format!("{name} {}", shown(it))));
         }
         all.sort();
@@ -205,6 +263,9 @@ proptest! {
                 bed.cx.store.transact_blocking(move |tx| {
                     for one in &before {
                         write(tx, one);
+                    }
+                    if !commits {
+                        fleet.catch_up(tx);
                     }
                     if looks {
                         // In the middle of a transaction, which goes on.
@@ -247,7 +308,7 @@ fn hosts_that_are_alike_share_their_attributes() {
                     let candidate = &space.world().candidates[index];
                     Arc::as_ptr(&candidate.attributes)
                 };
-                let pool = space.instances("c0", None);
+                let pool = space.members(&cluster("c0", None));
                 assert_eq!(of(pool[0]), of(pool[1]));
             });
             Ok(())

@@ -28,10 +28,10 @@ pub use fargate::{FARGATE_CAPACITY, fargate_failure};
 pub use groups::{Group, Groups};
 pub use ledger::{Capacity, Claim, Ledger, Shortage};
 pub use parse::{constraints, strategies};
+pub use planner::Planner;
 pub use refusal::{Reason, Refusal};
 pub use strategy::{Resource, SpreadField, Strategy};
 
-use self::planner::Planner;
 use crate::query::{Expression, Subject};
 use crate::task_definition::{Demand, Platform};
 
@@ -180,19 +180,22 @@ pub fn plan_among(
     pool: &[usize],
     request: &Request,
 ) -> Plan {
-    let strategies = strategy::deciding(request);
-    let mut planner = Planner::new(world, pool, request, &strategies);
-    let mut placed = vec![];
-    for _ in 0..request.count {
-        let Some(chosen) = planner.best() else {
-            let refusals = refusal::all(world, pool, request);
-            return Plan { placed, refusals };
-        };
-        take(world, request, chosen);
-        planner.note(world, chosen);
-        placed.push(chosen);
-    }
-    Plan { placed, refusals: vec![] }
+    let mut planner = Planner::new(world, pool, request);
+    let placed = planner.place(world, request.count);
+    let is_short = placed.len() < request.count as usize;
+    let refusals =
+        if is_short { refusals(world, pool, request) } else { vec![] };
+    Plan { placed, refusals }
+}
+
+/// Why each candidate of the pool is refused, where none can have another
+/// task of the request.
+pub fn refusals(
+    world: &World,
+    pool: &[usize],
+    request: &Request,
+) -> Vec<Refusal> {
+    refusal::all(world, pool, request)
 }
 
 /// Undoes a plan: as if its tasks had never been placed.

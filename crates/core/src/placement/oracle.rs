@@ -1,14 +1,25 @@
 //! The plain way to choose, which looks at every instance for every task: the
 //! measure of the planner in tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::strategy::{self, SpreadField, Strategy};
 use super::{Request, World, refusal};
 
 /// All candidates that may take the next task: those that are equally good.
 pub(super) fn best(world: &World, request: &Request) -> Vec<usize> {
-    let mut best: Vec<usize> = (0..world.candidates.len())
+    best_of(world, &(0..world.candidates.len()).collect(), request)
+}
+
+/// The same of a pool.
+pub(super) fn best_of(
+    world: &World,
+    pool: &BTreeSet<usize>,
+    request: &Request,
+) -> Vec<usize> {
+    let mut best: Vec<usize> = pool
+        .iter()
+        .copied()
         .filter(|index| {
             let candidate = &world.candidates[*index];
             let ledger = &world.hosts[candidate.host];
@@ -19,7 +30,9 @@ pub(super) fn best(world: &World, request: &Request) -> Vec<usize> {
     for strategy in strategy::deciding(request) {
         best = match strategy {
             Strategy::Random => return best,
-            Strategy::Spread(field) => spread(world, request, &field, best),
+            Strategy::Spread(field) => {
+                spread(world, pool, request, &field, best)
+            }
             Strategy::Binpack(resource) => keep_least(best, |index| {
                 resource.free(&world.hosts[world.candidates[index].host])
             }),
@@ -32,6 +45,7 @@ pub(super) fn best(world: &World, request: &Request) -> Vec<usize> {
 /// instances count for their bucket, also those that are full.
 fn spread(
     world: &World,
+    pool: &BTreeSet<usize>,
     request: &Request,
     field: &SpreadField,
     candidates: Vec<usize>,
@@ -46,9 +60,9 @@ fn spread(
         }
     };
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
-    for (index, candidate) in world.candidates.iter().enumerate() {
-        *counts.entry(bucket(index)).or_insert(0) +=
-            strategy::tasks_of_group(candidate, request);
+    for index in pool {
+        *counts.entry(bucket(*index)).or_insert(0) +=
+            strategy::tasks_of_group(&world.candidates[*index], request);
     }
     keep_least(candidates, |index| counts[&bucket(index)])
 }

@@ -16,6 +16,11 @@
 //! after an exponentially distributed time and is then set anew. As such
 //! clocks have no memory, which one rings next is a fair draw each time.
 
+//! What was found out stays true for a candidate until something about it
+//! changes, so a planner can be kept from one call to the next
+//! ([`Planner::review`]): then a task costs what changed since, not a look at
+//! every instance of the fleet.
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
@@ -32,7 +37,7 @@ type Tuple = [i64; super::parse::STRATEGIES_MAX];
 type Entry = Reverse<(Tuple, u64, usize, u32)>;
 
 /// Instances that are in the same buckets.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Class {
     /// One bucket for each of [`Planner::spreads`].
     buckets: Vec<usize>,
@@ -42,8 +47,9 @@ struct Class {
 }
 
 /// An attribute that tasks are spread over.
-struct Spread<'a> {
-    attribute: &'a str,
+#[derive(Debug)]
+struct Spread {
+    attribute: String,
     /// Which of the strategies it is.
     slot: usize,
     /// Tasks of the group by bucket.
@@ -53,40 +59,56 @@ struct Spread<'a> {
 }
 
 /// What the planner knows of a candidate.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Standing {
+    /// Whether it is in the pool; if not, only its clock and version count.
+    is_in: bool,
     class: usize,
+    /// Tasks of the group, as they are in the counts of its buckets.
+    tasks: i64,
     clock: u64,
-    /// Whether nothing that stays as it is speaks against it.
-    fits: bool,
     /// Older entries in the heap are void.
     version: u32,
 }
 
-/// Candidates of one request in the order in which they get tasks.
-pub(super) struct Planner<'a> {
-    request: &'a Request,
-    strategies: &'a [Strategy],
-    spreads: Vec<Spread<'a>>,
+impl Standing {
+    /// Its class and how many tasks it adds to the counts of its buckets.
+    fn share(self) -> Option<(usize, i64)> {
+        (self.is_in && self.tasks > 0).then_some((self.class, self.tasks))
+    }
+}
+
+/// The candidates of a pool in the order in which they get the tasks of one
+/// kind of request: whatever its count and its seed.
+#[derive(Debug)]
+pub struct Planner {
+    request: Request,
+    strategies: Vec<Strategy>,
+    spreads: Vec<Spread>,
     classes: Vec<Class>,
     /// The classes with a free instance, best first.
     order: BTreeSet<(Tuple, u64, usize)>,
     standings: Vec<Standing>,
-    /// The instances of hosts that have several.
+    /// By host: the first candidate of it that was in the pool.
+    first: Vec<Option<usize>>,
+    /// The candidates of hosts that have several.
     together: HashMap<usize, Vec<usize>>,
+    kinds: Kinds,
     draws: u64,
+    /// The latest ring of a clock.
+    now: u64,
+    /// Entries pushed since those that are void were last thrown out.
+    pushed: usize,
 }
 
-impl<'a> Planner<'a> {
-    pub(super) fn new(
-        world: &World,
-        pool: &[usize],
-        request: &'a Request,
-        strategies: &'a [Strategy],
-    ) -> Planner<'a> {
+impl Planner {
+    /// A planner for such requests over the candidates of these indices.
+    pub fn new(world: &World, pool: &[usize], request: &Request) -> Planner {
+        let strategies = strategy::deciding(request);
         let spreads = strategies.iter().enumerate();
         let spreads = spreads.filter_map(|(slot, strategy)| match strategy {
             Strategy::Spread(SpreadField::Attribute(attribute)) => {
+                let attribute = attribute.clone();
                 let (counts, classes) = (vec![], vec![]);
                 Some(Spread { attribute, slot, counts, classes })
             }
@@ -95,52 +117,89 @@ impl<'a> Planner<'a> {
             | Strategy::Random => None,
         });
         let mut planner = Planner {
-            request,
-            strategies,
+            request: request.clone(),
             spreads: spreads.collect(),
+            strategies,
             classes: vec![],
             order: BTreeSet::new(),
-            standings: vec![Standing::default(); world.candidates.len()],
+            standings: vec![],
+            first: vec![],
             together: HashMap::new(),
+            kinds: Kinds::default(),
             draws: request.seed,
+            now: 0,
+            pushed: 0,
         };
         planner.take_in(world, pool);
         planner
     }
 
+    /// Whether it was made for requests like this one.
+    pub fn is_for(&self, request: &Request) -> bool {
+        let Request {
+            count: _,
+            seed: _,
+            claim,
+            attributes,
+            platform,
+            zones,
+            group,
+            constraints,
+            strategies,
+        } = request;
+        let own = &self.request;
+        *group == own.group
+            && *claim == own.claim
+            && *attributes == own.attributes
+            && *platform == own.platform
+            && *zones == own.zones
+            && *constraints == own.constraints
+            && *strategies == own.strategies
+    }
+
+    /// Whether there were so many kinds of candidates since it was made that
+    /// a new one is better.
+    pub fn is_worn(&self) -> bool {
+        self.kinds.by_attributes.len() > self.void_max()
+    }
+
+    /// How much may be kept that counts no more.
+    fn void_max(&self) -> usize {
+        1024 + self.standings.len()
+    }
+
+    /// Places up to so many tasks, claiming what they take from the ledgers;
+    /// fewer if no candidate can have another one. Answers with the candidate
+    /// of each.
+    pub fn place(&mut self, world: &mut World, count: u32) -> Vec<usize> {
+        let mut placed = vec![];
+        while placed.len() < count as usize {
+            let Some(chosen) = self.best() else { break };
+            super::take(world, &self.request, chosen);
+            self.note(world, chosen);
+            placed.push(chosen);
+        }
+        placed
+    }
+
+    /// Looks again at a candidate of which anything may have changed: its
+    /// host's ledger, what it is, or whether it is in the pool.
+    pub fn review(&mut self, world: &World, index: usize, is_in: bool) {
+        let mut stale = BTreeSet::new();
+        self.renew(world, index, is_in, &mut stale);
+        for class in stale {
+            self.put_in_order(class);
+        }
+    }
+
     /// Sorts the candidates into classes and those into their order.
     fn take_in(&mut self, world: &World, pool: &[usize]) {
-        let counts = self.counts_tasks();
-        let mut kinds = Kinds::default();
-        let mut first_on: Vec<Option<usize>> = vec![None; world.hosts.len()];
+        self.make_room(world);
         let mut entries: Vec<Vec<Entry>> = vec![];
         for &index in pool {
-            let candidate = &world.candidates[index];
-            let (class, fits) = self.kind(&mut kinds, candidate);
+            let entry = self.enter(world, index);
             entries.resize_with(self.classes.len(), Vec::new);
-            let mut tasks = 0;
-            if counts {
-                tasks = strategy::tasks_of_group(candidate, self.request);
-                let buckets = self.classes[class].buckets.iter();
-                for (spread, bucket) in self.spreads.iter_mut().zip(buckets) {
-                    spread.counts[*bucket] += tasks;
-                }
-            }
-            let fits = fits && candidate.agent_connected;
-            let clock = self.wait();
-            let standing = Standing { class, clock, fits, version: 0 };
-            if fits && is_free(world, self.request, candidate) {
-                let tuple = self.tuple(world, candidate, tasks);
-                entries[class].push(Reverse((tuple, clock, index, 0)));
-            }
-            self.standings[index] = standing;
-            match &mut first_on[candidate.host] {
-                first @ None => *first = Some(index),
-                Some(first) => {
-                    let all = self.together.entry(candidate.host);
-                    all.or_insert_with(|| vec![*first]).push(index);
-                }
-            }
+            entries[self.standings[index].class].extend(entry);
         }
         for (class, entries) in entries.into_iter().enumerate() {
             self.classes[class].heap = BinaryHeap::from(entries);
@@ -148,20 +207,66 @@ impl<'a> Planner<'a> {
         }
     }
 
+    fn make_room(&mut self, world: &World) {
+        self.standings.resize(world.candidates.len(), Standing::default());
+        self.first.resize(world.hosts.len(), None);
+    }
+
+    /// Counts a candidate in; its entry, if it is free.
+    fn enter(&mut self, world: &World, index: usize) -> Option<Entry> {
+        let candidate = &world.candidates[index];
+        let (class, fits) = self.kind(candidate);
+        if self.standings[index].clock == 0 {
+            let clock = self.now.saturating_add(self.wait());
+            self.standings[index].clock = clock;
+        }
+        let mut tasks = 0;
+        if self.counts_tasks() {
+            tasks = strategy::tasks_of_group(candidate, &self.request);
+            self.count(class, tasks);
+        }
+        match &mut self.first[candidate.host] {
+            first @ None => *first = Some(index),
+            Some(first) if *first == index => {}
+            Some(first) => {
+                let all = self.together.entry(candidate.host);
+                let all = all.or_insert_with(|| vec![*first]);
+                if !all.contains(&index) {
+                    all.push(index);
+                }
+            }
+        }
+        let standing = &mut self.standings[index];
+        let Standing { clock, version, .. } = *standing;
+        *standing = Standing { is_in: true, class, tasks, clock, version };
+        let is_free = fits
+            && candidate.agent_connected
+            && is_free(world, &self.request, candidate);
+        is_free.then(|| {
+            let tuple = self.tuple(world, candidate, tasks);
+            Reverse((tuple, clock, index, version))
+        })
+    }
+
+    /// Adds tasks of the group to the buckets of a class.
+    fn count(&mut self, class: usize, tasks: i64) {
+        let buckets = self.classes[class].buckets.iter();
+        for (spread, bucket) in self.spreads.iter_mut().zip(buckets) {
+            spread.counts[*bucket] += tasks;
+        }
+    }
+
     /// The class of a candidate, and whether its attributes will do. Hosts
     /// that are alike share their attributes, so most are known.
-    fn kind(
-        &mut self,
-        kinds: &mut Kinds,
-        candidate: &Candidate,
-    ) -> (usize, bool) {
-        let attributes = Arc::as_ptr(&candidate.attributes);
-        if let Some(known) = kinds.by_attributes.get(&attributes) {
-            return *known;
+    fn kind(&mut self, candidate: &Candidate) -> (usize, bool) {
+        let kinds = &mut self.kinds;
+        let address = Arc::as_ptr(&candidate.attributes).addr();
+        if let Some(known) = kinds.by_attributes.get(&address) {
+            return (known.class, known.fits);
         }
         let mut buckets = vec![];
         for (number, spread) in self.spreads.iter_mut().enumerate() {
-            let value = strategy::bucket(candidate, spread.attribute);
+            let value = strategy::bucket(candidate, &spread.attribute);
             let known = kinds.buckets.entry((number, value.to_owned()));
             buckets.push(*known.or_insert_with(|| {
                 spread.counts.push(0);
@@ -181,63 +286,91 @@ impl<'a> Planner<'a> {
                 class
             }
         };
-        let request = self.request;
-        let fits =
-            refusal::unmet(&candidate.attributes, request).next().is_none();
-        kinds.by_attributes.insert(attributes, (class, fits));
+        let attributes = Arc::clone(&candidate.attributes);
+        let fits = refusal::unmet(&attributes, &self.request).next().is_none();
+        let kind = Kind { _attributes: attributes, class, fits };
+        kinds.by_attributes.insert(address, kind);
         (class, fits)
     }
 
     /// The best candidate for the next task; none if there is none.
-    pub(super) fn best(&self) -> Option<usize> {
+    fn best(&self) -> Option<usize> {
         let (_, _, class) = self.order.first()?;
         let Reverse((_, _, index, _)) = self.classes[*class].heap.peek()?;
         Some(*index)
     }
 
     /// Notes that `chosen` got the task, which the world shows already.
-    pub(super) fn note(&mut self, world: &World, chosen: usize) {
-        let host = world.candidates[chosen].host;
+    fn note(&mut self, world: &World, chosen: usize) {
+        let wait = self.wait();
+        let clock = &mut self.standings[chosen].clock;
+        self.now = self.now.max(*clock);
+        *clock = clock.saturating_add(wait);
         let mut stale = BTreeSet::new();
+        let host = world.candidates[chosen].host;
         match self.together.get(&host).cloned() {
-            None => self.renew(world, chosen, &mut stale),
+            None => self.renew(world, chosen, true, &mut stale),
             Some(all) => {
                 for index in all {
-                    self.renew(world, index, &mut stale);
+                    let is_in = self.standings[index].is_in;
+                    self.renew(world, index, is_in, &mut stale);
                 }
             }
-        }
-        let class = self.standings[chosen].class;
-        let buckets = self.classes[class].buckets.iter();
-        for (spread, bucket) in self.spreads.iter_mut().zip(buckets) {
-            spread.counts[*bucket] += 1;
-            stale.extend(&spread.classes[*bucket]);
         }
         for class in stale {
             self.put_in_order(class);
         }
     }
 
-    /// Enters a candidate anew, if it is still free.
+    /// Enters a candidate anew, if it is in the pool, and adds the classes
+    /// whose place may be another one to `stale`.
     fn renew(
         &mut self,
         world: &World,
         index: usize,
+        is_in: bool,
         stale: &mut BTreeSet<usize>,
     ) {
-        let wait = self.wait();
-        let standing = &mut self.standings[index];
-        let class = standing.class;
-        stale.insert(class);
-        standing.version += 1;
-        standing.clock = standing.clock.saturating_add(wait);
-        let Standing { clock, fits, version, .. } = *standing;
-        let candidate = &world.candidates[index];
-        if fits && is_free(world, self.request, candidate) {
-            let tasks = strategy::tasks_of_group(candidate, self.request);
-            let tuple = self.tuple(world, candidate, tasks);
-            let entry = Reverse((tuple, clock, index, version));
-            self.classes[class].heap.push(entry);
+        self.make_room(world);
+        let before = self.standings[index];
+        if !before.is_in && !is_in {
+            return;
+        }
+        self.standings[index].version += 1;
+        self.standings[index].is_in = false;
+        if before.is_in {
+            self.count(before.class, -before.tasks);
+            stale.insert(before.class);
+        }
+        if is_in {
+            let entry = self.enter(world, index);
+            let class = self.standings[index].class;
+            stale.insert(class);
+            self.pushed += usize::from(entry.is_some());
+            self.classes[class].heap.extend(entry);
+            if self.pushed > self.void_max() {
+                self.throw_out();
+            }
+        }
+        let after = self.standings[index];
+        if before.share() != after.share() {
+            for (class, _) in before.share().into_iter().chain(after.share()) {
+                let buckets = self.classes[class].buckets.iter();
+                for (spread, bucket) in self.spreads.iter().zip(buckets) {
+                    stale.extend(&spread.classes[*bucket]);
+                }
+            }
+        }
+    }
+
+    /// Throws out the entries that are void.
+    fn throw_out(&mut self) {
+        self.pushed = 0;
+        let standings = &self.standings;
+        for class in &mut self.classes {
+            class.heap.retain(|Reverse((_, _, index, version))| {
+                standings[*index].version == *version
+            });
         }
     }
 
@@ -274,7 +407,7 @@ impl<'a> Planner<'a> {
     /// the counts of buckets.
     fn tuple(&self, world: &World, candidate: &Candidate, tasks: i64) -> Tuple {
         let mut tuple = Tuple::default();
-        for (number, strategy) in tuple.iter_mut().zip(self.strategies) {
+        for (number, strategy) in tuple.iter_mut().zip(&self.strategies) {
             *number = match strategy {
                 Strategy::Spread(SpreadField::Instance) => tasks,
                 Strategy::Binpack(resource) => {
@@ -294,12 +427,22 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// What was found out while candidates are taken in.
-#[derive(Default)]
+/// What was found out of attributes.
+#[derive(Debug, Default)]
 struct Kinds {
-    by_attributes: HashMap<*const BTreeMap<String, String>, (usize, bool)>,
+    /// By their address: hosts that are alike share theirs.
+    by_attributes: HashMap<usize, Kind>,
     buckets: HashMap<(usize, String), usize>,
     classes: HashMap<Vec<usize>, usize>,
+}
+
+/// What a candidate's attributes say of it.
+#[derive(Debug)]
+struct Kind {
+    /// Held so that no others get their address.
+    _attributes: Arc<BTreeMap<String, String>>,
+    class: usize,
+    fits: bool,
 }
 
 fn is_free(world: &World, request: &Request, candidate: &Candidate) -> bool {

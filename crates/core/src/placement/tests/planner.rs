@@ -156,6 +156,195 @@ proptest! {
     }
 }
 
+/// Something that happens between two calls.
+#[derive(Clone, Debug)]
+enum Change {
+    /// A task comes or goes, of the group or of another.
+    Load {
+        candidate: usize,
+        cpu: i64,
+        is_of_group: bool,
+    },
+    Connected(usize, bool),
+    /// It moves to another zone.
+    Zone(usize, bool),
+    /// It comes into the pool or leaves it.
+    Pool(usize, bool),
+    /// Another one comes up, on a host of its own or on the last one.
+    Joins {
+        zone: bool,
+        is_shared: bool,
+    },
+}
+
+fn any_change() -> impl Generator<Value = Change> {
+    let at = 0..12usize;
+    let yes = any::<bool>;
+    prop_oneof![
+        4 => (at.clone(), -300..300i64, yes()).prop_map(
+            |(candidate, cpu, is_of_group)| Change::Load {
+                candidate, cpu, is_of_group
+            }
+        ),
+        1 => (at.clone(), yes()).prop_map(|(at, it)| Change::Connected(at, it)),
+        1 => (at.clone(), yes()).prop_map(|(at, it)| Change::Zone(at, it)),
+        2 => (at, yes()).prop_map(|(at, it)| Change::Pool(at, it)),
+        1 => (yes(), yes()).prop_map(
+            |(zone, is_shared)| Change::Joins { zone, is_shared }
+        ),
+    ]
+}
+
+/// A world, those of it that are in the pool, and which to review.
+struct Changing {
+    world: World,
+    pool: BTreeSet<usize>,
+    changed: BTreeSet<usize>,
+}
+
+impl Changing {
+    fn make(&mut self, change: &Change) {
+        let len = self.world.candidates.len();
+        let zone = |is_a| if is_a { "a" } else { "b" };
+        let at = match *change {
+            Change::Load { candidate: at, cpu, is_of_group } => {
+                let one = &mut self.world.candidates[at % len];
+                match (is_of_group, cpu > 0) {
+                    (true, true) => one.groups.add("family:web"),
+                    (true, false) => one.groups.remove("family:web"),
+                    (false, _) => one.groups.add("family:other"),
+                }
+                let claim = Claim { cpu, ..Claim::default() };
+                let host = one.host;
+                self.world.hosts[host].add(&claim);
+                // What shares the host has less as well.
+                let all = self.world.candidates.iter().enumerate();
+                let all = all.filter(|(_, it)| it.host == host);
+                self.changed.extend(all.map(|(index, _)| index));
+                at
+            }
+            Change::Connected(at, is_connected) => {
+                self.world.candidates[at % len].agent_connected = is_connected;
+                at
+            }
+            Change::Zone(at, is_a) => {
+                let one = &mut self.world.candidates[at % len];
+                let attributes = Arc::make_mut(&mut one.attributes);
+                attributes.insert(ZONE_ATTRIBUTE.into(), zone(is_a).into());
+                at
+            }
+            Change::Pool(at, true) => {
+                self.pool.insert(at % len);
+                at
+            }
+            Change::Pool(at, false) => {
+                self.pool.remove(&(at % len));
+                at
+            }
+            Change::Joins { zone: is_a, is_shared } => {
+                if !is_shared {
+                    self.world.hosts.push(host(1024, 1024));
+                }
+                let on = self.world.hosts.len() - 1;
+                self.world.candidates.push(candidate(on, zone(is_a)));
+                self.pool.insert(len);
+                self.changed.insert(len);
+                return;
+            }
+        };
+        self.changed.insert(at % len);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn a_planner_that_is_kept_chooses_among_the_best(
+        (world, requests) in any_fleet(),
+        rounds in proptest::collection::vec(
+            (proptest::collection::vec(any_change(), 0..6), 1..4u32),
+            1..8,
+        ),
+    ) {
+        let request = &requests[0];
+        let all: Vec<usize> = (0..world.candidates.len()).collect();
+        let mut planner = Planner::new(&world, &all, request);
+        let pool = all.into_iter().collect();
+        let mut it = Changing { world, pool, changed: BTreeSet::new() };
+        for (changes, count) in rounds {
+            for change in &changes {
+                it.make(change);
+            }
+            for index in std::mem::take(&mut it.changed) {
+                let is_in = it.pool.contains(&index);
+                planner.review(&it.world, index, is_in);
+            }
+            let before = it.world.clone();
+            let placed = planner.place(&mut it.world, count);
+            let mut plain = before;
+            for chosen in &placed {
+                let best = oracle::best_of(&plain, &it.pool, request);
+                prop_assert!(best.contains(chosen), "{best:?}: {chosen}");
+                take(&mut plain, request, *chosen);
+            }
+            if placed.len() < count as usize {
+                let best = oracle::best_of(&plain, &it.pool, request);
+                prop_assert!(best.is_empty(), "{best:?}");
+            }
+            // Half of the plans come to nothing.
+            if count % 2 == 0 {
+                release(&mut it.world, request, &placed);
+                it.changed.extend(&placed);
+                for index in &placed {
+                    let host = it.world.candidates[*index].host;
+                    let all = it.world.candidates.iter().enumerate();
+                    let all = all.filter(|(_, it)| it.host == host);
+                    it.changed.extend(all.map(|(index, _)| index));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_planner_is_for_requests_that_differ_in_count_and_seed_only() {
+    let mut world = world(2);
+    let asked = request(1, 100, 100);
+    let mut planner = Planner::new(&world, &[0, 1], &asked);
+    assert!(planner.is_for(&Request { count: 7, seed: 9, ..asked.clone() }));
+    let others = [
+        request(1, 101, 100),
+        Request { attributes: vec!["x".into()], ..asked.clone() },
+        Request { zones: Some(BTreeSet::new()), ..asked.clone() },
+        Request { group: Group::named("family:x"), ..asked.clone() },
+        Request {
+            constraints: vec![Constraint::DistinctInstance],
+            ..asked.clone()
+        },
+        Request { strategies: vec![Strategy::Random], ..asked.clone() },
+        Request {
+            platform: Platform { os_type: Some("x"), ..Platform::default() },
+            ..asked.clone()
+        },
+    ];
+    for other in &others {
+        assert!(!planner.is_for(other), "{other:?}");
+    }
+    // However often a candidate changes, nothing piles up.
+    for round in 0..5000 {
+        assert!(!planner.is_worn(), "after {round}");
+        let attributes = Arc::make_mut(&mut world.candidates[0].attributes);
+        attributes.insert("round".into(), round.to_string());
+        planner.review(&world, 0, true);
+        if planner.is_worn() {
+            planner = Planner::new(&world, &[0, 1], &asked);
+        }
+        planner.review(&world, 1, true);
+    }
+    assert_eq!(planner.place(&mut world, 2).len(), 2);
+}
+
 #[test]
 fn random_is_fair_and_forgets() {
     // Ten tasks to each instance would be a spread, not a draw.

@@ -8,7 +8,7 @@ use minato_core::placement::{
     self, Candidate, Groups, Plan, Request, fargate_failure,
 };
 use minato_core::task_definition::Demand;
-use minato_store::Tx;
+use minato_store::{Row, Tx};
 use minato_wire::ApiError;
 use minato_wire::ecs::{
     Failure, LaunchType, NetworkMode, PlacementConstraint, PlacementStrategy,
@@ -20,7 +20,7 @@ use minato_wire::minato::{ConsideredHost, HostLack};
 use super::launch::Launch;
 use super::subnets::Subnets;
 use crate::context::Scope;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Pool};
 use crate::tables::{
     CapacityProvider, Cluster, ContainerInstance, Host, TaskDefinition,
 };
@@ -127,7 +127,7 @@ pub(crate) fn consider(
     };
     let considered = wanted.fleet.with(tx, account, region, |space| {
         let pool = if is_fargate {
-            space.fargate()
+            space.members(&Pool::Fargate)
         } else {
             space.registered(&wanted.cluster.name)
         };
@@ -223,8 +223,11 @@ fn on_instances(
 ) -> Option<Placed> {
     let Scope { account, region, .. } = wanted.scope;
     wanted.fleet.with(tx, account, region, |space| {
-        let pool = space.instances(&wanted.cluster.name, provider);
-        if pool.is_empty() {
+        let pool = Pool::Cluster {
+            cluster: wanted.cluster.name.clone(),
+            provider: provider.map(str::to_owned),
+        };
+        if space.is_empty(&pool) {
             return None;
         }
         let plan = space.plan(&pool, request);
@@ -257,7 +260,7 @@ pub(crate) fn check_one(
     let request = Request { zones, ..Request::of(demand, 1, "") };
     let ContainerInstance { account, region, .. } = instance;
     fleet.with(tx, account, region, |space| {
-        let pool = space.instance(instance);
+        let pool = Pool::Instance(instance.key());
         let Plan { placed, refusals } = space.plan(&pool, &request);
         match placed.first().and_then(|index| space.seat(*index)) {
             Some((host, _)) => Ok(Seat {
@@ -291,8 +294,7 @@ fn zone_of(host: &Host) -> Option<String> {
 fn on_fargate(tx: &Tx, wanted: &Wanted<'_>, request: &Request) -> Placed {
     let Scope { account, region, .. } = wanted.scope;
     wanted.fleet.with(tx, account, region, |space| {
-        let pool = space.fargate();
-        let plan = space.plan(&pool, request);
+        let plan = space.plan(&Pool::Fargate, request);
         let is_short = plan.placed.len() < wanted.count;
         let hosts = plan.placed.iter().enumerate();
         let hosts = hosts.filter_map(|(number, index)| {
