@@ -5,9 +5,12 @@
 //!
 //! Beside the durable file of a task there may be a newer one that was not
 //! synced: how far the task has come. A killed agent finds it; a power loss
-//! may take or break it, and then it is of no use, because nothing runs.
+//! may take or break it, and then it is of no use, because nothing runs. A
+//! task comes far within a fraction of a second, and a file system takes
+//! longer to make a new file than to write it: each step is a line at the end
+//! of the same file, and the last whole one counts.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -19,8 +22,11 @@ const RECORD_BYTES_MAX: u64 = 8 << 20;
 
 /// The file that survives a power loss.
 const DURABLE: &str = "task.json";
-/// The newer one that may not.
+/// The newer one that may not: a record on each line.
 const PROGRESS: &str = "progress.json";
+
+/// A file of steps that would become larger is begun anew.
+const PROGRESS_BYTES_MAX: u64 = 256 << 10;
 
 /// Whether a file must survive a power loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,11 +93,15 @@ impl TaskFiles {
         sync: Sync,
     ) -> io::Result<()> {
         let bytes = serde_json::to_vec(record)?;
-        let name = match sync {
-            Sync::Yes => DURABLE,
-            Sync::No => PROGRESS,
-        };
-        replace_file(self.task_dir(id).join(name), bytes, sync).await
+        let dir = self.task_dir(id);
+        match sync {
+            Sync::Yes => replace_file(dir.join(DURABLE), bytes, sync).await,
+            Sync::No => {
+                let work = move || append_line(&dir.join(PROGRESS), bytes);
+                let done = tokio::task::spawn_blocking(work).await;
+                done.map_err(io::Error::other)?
+            }
+        }
     }
 
     /// Forgets a task and its files.
@@ -111,10 +121,7 @@ impl TaskFiles {
             match load_record(&dir.join(DURABLE)) {
                 Ok(Some(record)) => {
                     // Whatever is wrong with it, the durable one stands.
-                    let progress = load_record(&dir.join(PROGRESS));
-                    let newer = progress
-                        .ok()
-                        .flatten()
+                    let newer = load_progress(&dir.join(PROGRESS))
                         .filter(|newer| newer.saves > record.saves);
                     records.push(newer.unwrap_or(record));
                 }
@@ -127,19 +134,36 @@ impl TaskFiles {
     }
 }
 
-fn load_record(path: &Path) -> Result<Option<TaskRecord>, LoadTaskError> {
-    let read = |source| LoadTaskError::Read { path: path.into(), source };
+/// The last whole step of a file of them.
+fn load_progress(path: &Path) -> Option<TaskRecord> {
+    let bytes = read_bounded(path).ok()??;
+    let mut lines = bytes.rsplit(|byte| *byte == b'\n');
+    lines.find_map(|line| {
+        let record: TaskRecord = serde_json::from_slice(line).ok()?;
+        (record.format <= FORMAT).then_some(record)
+    })
+}
+
+/// The bytes of a file, if it is there.
+fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let length = match fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(None);
         }
-        Err(error) => return Err(read(error)),
+        Err(error) => return Err(error),
     };
     if length > RECORD_BYTES_MAX {
-        return Err(read(io::Error::other("the file is too large")));
+        return Err(io::Error::other("the file is too large"));
     }
-    let bytes = fs::read(path).map_err(read)?;
+    fs::read(path).map(Some)
+}
+
+fn load_record(path: &Path) -> Result<Option<TaskRecord>, LoadTaskError> {
+    let read = |source| LoadTaskError::Read { path: path.into(), source };
+    let Some(bytes) = read_bounded(path).map_err(read)? else {
+        return Ok(None);
+    };
     let record: TaskRecord = serde_json::from_slice(&bytes)
         .map_err(|source| LoadTaskError::Parse { path: path.into(), source })?;
     if record.format > FORMAT {
@@ -149,6 +173,25 @@ fn load_record(path: &Path) -> Result<Option<TaskRecord>, LoadTaskError> {
         });
     }
     Ok(Some(record))
+}
+
+/// Adds a line to a file. It begins with the newline, so that a line that
+/// was cut off does not spoil this one.
+fn append_line(path: &Path, mut line: Vec<u8>) -> io::Result<()> {
+    line.insert(0, b'\n');
+    let open = || OpenOptions::new().append(true).create(true).open(path);
+    let mut file = match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+            open()?
+        }
+        opened => opened?,
+    };
+    let length = file.metadata()?.len() + line.len() as u64;
+    if length > PROGRESS_BYTES_MAX {
+        return replace_file_now(path, &line, Sync::No);
+    }
+    file.write_all(&line)
 }
 
 /// Replaces a file whole.
@@ -211,8 +254,42 @@ mod tests {
             fs::write(&progress, left).unwrap();
             assert_eq!(loaded(), [3]);
         }
+        // A step that was cut off does not spoil the one before it, nor the
+        // one after.
+        files.save("t", &record(4), Sync::No).await.unwrap();
+        let mut file = OpenOptions::new().append(true).open(&progress).unwrap();
+        file.write_all(b"\n{\"saves\": 5").unwrap();
+        assert_eq!(loaded(), [4]);
+        files.save("t", &record(6), Sync::No).await.unwrap();
+        assert_eq!(loaded(), [6]);
         // A task without its durable file was never told of.
         files.save("u", &record(1), Sync::No).await.unwrap();
-        assert_eq!(loaded(), [3]);
+        assert_eq!(loaded(), [6]);
+    }
+
+    #[tokio::test]
+    async fn a_file_of_steps_does_not_grow_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = TaskFiles::open(dir.path()).unwrap();
+        files.save("t", &record(1), Sync::Yes).await.unwrap();
+        let progress = files.task_dir("t").join(PROGRESS);
+        let mut lengths = vec![];
+        let mut saves = 1;
+        while lengths.is_sorted() {
+            saves += 1;
+            files.save("t", &record(saves), Sync::No).await.unwrap();
+            let length = fs::metadata(&progress).unwrap().len();
+            assert!(length <= PROGRESS_BYTES_MAX);
+            lengths.push(length);
+        }
+        let (records, _) = files.load().unwrap();
+        assert_eq!(records[0].saves, saves);
+        assert!(saves > 100, "after {saves} steps");
+        // What an agent before this one wrote: one record, and no newline.
+        let old = serde_json::to_vec(&record(saves + 1)).unwrap();
+        fs::write(&progress, old).unwrap();
+        assert_eq!(files.load().unwrap().0[0].saves, saves + 1);
+        files.save("t", &record(saves + 2), Sync::No).await.unwrap();
+        assert_eq!(files.load().unwrap().0[0].saves, saves + 2);
     }
 }
