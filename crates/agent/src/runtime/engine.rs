@@ -180,8 +180,7 @@ impl Runtime for EngineRuntime {
                 cpu_shares: limits.cpu_shares,
                 memory_bytes: limits.memory_bytes,
             };
-            let groups =
-                self.containers.cgroups().map_err(|error| other(&error))?;
+            let groups = self.containers.cgroups().clone();
             let task = task_id.to_owned();
             blocking(move || groups.create_task(&task, &limits))
                 .await?
@@ -191,8 +190,7 @@ impl Runtime for EngineRuntime {
 
     fn cgroup_remove<'a>(&'a self, task_id: &'a str) -> Op<'a, ()> {
         Box::pin(async move {
-            let groups =
-                self.containers.cgroups().map_err(|error| other(&error))?;
+            let groups = self.containers.cgroups().clone();
             let task = task_id.to_owned();
             blocking(move || groups.remove_task(&task))
                 .await?

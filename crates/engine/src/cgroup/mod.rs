@@ -77,6 +77,11 @@ impl Cgroups {
         Ok(Cgroups { layout: Layout::detect()?, root })
     }
 
+    /// What the host has.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// Says whether the host uses cgroup version 2 only.
     pub fn is_unified(&self) -> bool {
         self.layout.is_unified()

@@ -83,7 +83,7 @@ pub struct Containers {
 #[derive(Debug)]
 struct Inner {
     config: ContainersConfig,
-    layout: Layout,
+    cgroups: Cgroups,
     boot_id: String,
     entries: Mutex<BTreeMap<ContainerId, Arc<Entry>>>,
 }
@@ -130,8 +130,7 @@ impl Containers {
         if config.shim_command.is_empty() {
             return Err(OpenContainersError::NoShimCommand);
         }
-        crate::cgroup::checked(&config.cgroup_root)?;
-        let layout = Layout::detect()?;
+        let cgroups = Cgroups::open(&config.cgroup_root)?;
         let usable = |path: &Path| {
             let path = path.to_owned();
             move |source| OpenContainersError::Io { path, source }
@@ -144,15 +143,15 @@ impl Containers {
             .trim()
             .to_owned();
         let entries = Mutex::new(BTreeMap::new());
-        let inner = Inner { config, layout, boot_id, entries };
+        let inner = Inner { config, cgroups, boot_id, entries };
         let containers = Containers { inner: Arc::new(inner) };
         containers.recover().await?;
         Ok(containers)
     }
 
     /// The control groups of tasks, below the same root.
-    pub fn cgroups(&self) -> Result<Cgroups, OpenContainersError> {
-        Ok(Cgroups::open(&self.inner.config.cgroup_root)?)
+    pub fn cgroups(&self) -> &Cgroups {
+        &self.inner.cgroups
     }
 
     /// Lists all containers with their states.
@@ -204,7 +203,7 @@ impl Containers {
             Ok(_) => Err(shim(io::ErrorKind::InvalidData.into())),
             // A shim that does not answer is no reason to live.
             Err(_) if number == libc::SIGKILL => {
-                self.inner.layout.kill(&entry.cgroup);
+                self.inner.layout().kill(&entry.cgroup);
                 Ok(())
             }
             Err(_) if *entry.shim_gone.borrow() => Ok(()),
@@ -230,7 +229,7 @@ impl Containers {
         id: &ContainerId,
     ) -> Result<ContainerStats, ContainerError> {
         let entry = self.found(id)?;
-        let stats = self.inner.layout.stats(&entry.cgroup);
+        let stats = self.inner.layout().stats(&entry.cgroup);
         stats.ok_or_else(|| ContainerError::NotRunning { id: id.clone() })
     }
 
@@ -257,6 +256,12 @@ impl Containers {
 }
 
 impl Inner {
+    /// The control groups that the host has, found out once: the host's list
+    /// of mounts, where they stand, grows with every container.
+    fn layout(&self) -> &Layout {
+        self.cgroups.layout()
+    }
+
     fn paths(&self, id: &ContainerId) -> ContainerPaths {
         ContainerPaths::new(&self.config.root, &self.config.run_dir, id)
     }

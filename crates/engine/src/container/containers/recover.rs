@@ -53,7 +53,7 @@ impl Containers {
         let origin = read_json::<Origin>(&entry.paths.origin()).ok().flatten();
         if origin.is_none_or(|origin| origin.boot_id != self.inner.boot_id) {
             // On a real restart there is nothing left to clean up.
-            let _ = self.inner.layout.remove_tree(&entry.cgroup);
+            let _ = self.inner.layout().remove_tree(&entry.cgroup);
             let _ = unmount(&entry.paths.rootfs());
             let _ = remove_dir_all(&entry.paths.run);
             entry.publish_exit(monitor::record(&entry, ExitReason::Reboot));
@@ -74,7 +74,7 @@ impl Containers {
             Some(running) => self.watch(&entry, running.started),
             None => {
                 // The shim died before the container ran.
-                let _ = self.inner.layout.remove_tree(&entry.cgroup);
+                let _ = self.inner.layout().remove_tree(&entry.cgroup);
                 let _ = fs::remove_file(entry.paths.launch());
                 let _ = remove_dir_all(&entry.paths.runtime());
             }

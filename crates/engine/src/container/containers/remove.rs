@@ -53,7 +53,7 @@ impl Containers {
             let _ = self.signal(id, libc::SIGKILL).await;
             let ended = tokio::time::timeout(GONE_WITHIN, self.wait(id)).await;
             if ended.is_err() {
-                self.inner.layout.kill(&entry.cgroup);
+                self.inner.layout().kill(&entry.cgroup);
             }
         }
         let mut gone = entry.shim_gone.subscribe();
@@ -83,7 +83,7 @@ impl Inner {
         entry: &Entry,
     ) -> Result<(), ContainerError> {
         let id = || entry.spec.id.clone();
-        self.layout
+        self.layout()
             .remove_tree(&entry.cgroup)
             .map_err(|source| ContainerError::Cgroup { id: id(), source })?;
         let paths = &entry.paths;
@@ -93,7 +93,7 @@ impl Inner {
 
     fn release_files(&self, entry: &Entry) -> Result<(), ContainerError> {
         let id = || entry.spec.id.clone();
-        self.layout
+        self.layout()
             .remove_tree(&entry.cgroup)
             .map_err(|source| ContainerError::Cgroup { id: id(), source })?;
         let paths = &entry.paths;

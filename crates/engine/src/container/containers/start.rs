@@ -71,7 +71,7 @@ impl Containers {
     pub(super) fn watch(&self, entry: &Arc<Entry>, started: Started) {
         entry.state.send_replace(ContainerState::Running(started));
         entry.shim_gone.send_replace(false);
-        let layout = self.inner.layout.clone();
+        let layout = self.inner.layout().clone();
         let connection = ShimConnection::open(&entry.paths.run);
         let entry = entry.clone();
         tokio::spawn(async move {
@@ -121,7 +121,7 @@ impl Inner {
                 cgroup: &entry.cgroup,
                 shim_cgroup: format!("{}/shims", self.config.cgroup_root),
                 filters: &self.filters(),
-                is_unified: self.layout.is_unified(),
+                is_unified: self.layout().is_unified(),
                 pid_namespace,
                 ipc_namespace,
             },
@@ -132,7 +132,7 @@ impl Inner {
             .map_err(failed("write the plan"))?;
         let report = self.run_shim(&paths.launch());
         if report.is_err() {
-            let _ = self.layout.remove_tree(&entry.cgroup);
+            let _ = self.layout().remove_tree(&entry.cgroup);
         }
         match report.map_err(failed("run the shim"))? {
             LaunchReport::Started(started) => Ok(started),
