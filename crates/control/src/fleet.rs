@@ -19,7 +19,6 @@ use minato_core::placement::{
 use minato_store::{Key, Row, Tx};
 
 use self::planners::Planners;
-
 use crate::services::ecs::tasks::place;
 use crate::tables::{ContainerInstance, Host, Task};
 

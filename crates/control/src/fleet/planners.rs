@@ -16,7 +16,7 @@ use super::Pool;
 const KEPT_MAX: usize = 32;
 
 /// Changes that are remembered, or as many as there are candidates, if those
-/// are more: a planner that missed more is better made anew.
+/// are more: planners that missed more are better made anew.
 const CHANGES_MIN: usize = 1024;
 
 /// The planners of a space, and what they have not been told.
@@ -25,21 +25,19 @@ pub(super) struct Planners {
     /// The one used last is the last.
     kept: VecDeque<Kept>,
     /// Candidates of which something changed, in the order of the changes.
-    changed: VecDeque<usize>,
-    /// How many changes came before those.
-    forgotten: usize,
+    changed: Vec<usize>,
 }
 
 struct Kept {
     pool: Pool,
     planner: Planner,
-    /// How many changes it has been told of.
+    /// How many of the changes it has been told of.
     seen: usize,
 }
 
 impl Planners {
-    /// Takes the planner for such requests out, if there is one of use, with
-    /// the candidates that it has to review.
+    /// Takes the planner for such requests out, if one is kept, with the
+    /// candidates that it has to review.
     pub(super) fn take(
         &mut self,
         pool: &Pool,
@@ -49,48 +47,42 @@ impl Planners {
             kept.planner.is_for(request) && kept.pool == *pool
         })?;
         let kept = self.kept.remove(at)?;
-        let changed = self.missed(&kept)?;
-        Some((kept.planner, changed))
+        let missed = self.missed(&kept);
+        Some((kept.planner, missed))
     }
 
-    /// Lets `review` tell each planner of what it missed. Those that are of
-    /// no use any more go.
+    /// Lets `review` tell each planner of what it missed. Those that are worn
+    /// then go.
     pub(super) fn review_all(
         &mut self,
         mut review: impl FnMut(&mut Planner, &Pool, usize),
     ) {
         for mut kept in std::mem::take(&mut self.kept) {
-            let Some(changed) = self.missed(&kept) else { continue };
-            for index in changed {
+            for index in self.missed(&kept) {
                 review(&mut kept.planner, &kept.pool, index);
             }
-            kept.seen = self.forgotten + self.changed.len();
-            self.kept.push_back(kept);
+            if !kept.planner.is_worn() {
+                self.kept.push_back(Kept { seen: 0, ..kept });
+            }
         }
-        self.forgotten += self.changed.len();
         self.changed.clear();
     }
 
-    /// The candidates that a planner has to review; none if it is of no use.
-    fn missed(&self, kept: &Kept) -> Option<Vec<usize>> {
-        let missed = kept.seen.checked_sub(self.forgotten)?;
-        if kept.planner.is_worn() {
-            return None;
-        }
-        let mut changed: Vec<usize> =
-            self.changed.range(missed..).copied().collect();
-        changed.sort_unstable();
-        changed.dedup();
-        Some(changed)
+    /// The candidates that a planner has to review.
+    fn missed(&self, kept: &Kept) -> Vec<usize> {
+        let mut missed = self.changed[kept.seen..].to_vec();
+        missed.sort_unstable();
+        missed.dedup();
+        missed
     }
 
     /// Keeps a planner that knows of every change so far.
     pub(super) fn keep(&mut self, pool: &Pool, planner: Planner) {
-        if matches!(pool, Pool::Instance(_)) {
-            // Nothing is found out there that would be worth keeping.
+        // What is found out of one instance is not worth keeping.
+        if matches!(pool, Pool::Instance(_)) || planner.is_worn() {
             return;
         }
-        let seen = self.forgotten + self.changed.len();
+        let seen = self.changed.len();
         self.kept.push_back(Kept { pool: pool.clone(), planner, seen });
         if self.kept.len() > KEPT_MAX {
             self.kept.pop_front();
@@ -99,13 +91,73 @@ impl Planners {
 
     /// Something about these candidates changed, of so many.
     pub(super) fn review_later(&mut self, candidates: &[usize], of: usize) {
-        if self.kept.is_empty() {
-            return;
-        }
         self.changed.extend(candidates);
-        let most = of.max(CHANGES_MIN);
-        let more = self.changed.len().saturating_sub(most);
-        self.changed.drain(..more);
-        self.forgotten += more;
+        if self.changed.len() > of.max(CHANGES_MIN) {
+            self.kept.clear();
+        }
+        if self.kept.is_empty() {
+            self.changed.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use minato_core::placement::{Group, World};
+
+    use super::*;
+
+    fn request(number: usize) -> Request {
+        let group = Group::named(&number.to_string());
+        Request { group, ..Request::default() }
+    }
+
+    fn keep(planners: &mut Planners, pool: &Pool, number: usize) {
+        let planner = Planner::new(&World::default(), &[], &request(number));
+        planners.keep(pool, planner);
+    }
+
+    /// What the planner of a request missed, if it is kept; it is then no
+    /// more.
+    fn missed(planners: &mut Planners, number: usize) -> Option<Vec<usize>> {
+        let taken = planners.take(&Pool::Fargate, &request(number));
+        taken.map(|(_, missed)| missed)
+    }
+
+    #[test]
+    fn a_planner_is_told_once_of_what_it_missed() {
+        let mut planners = Planners::default();
+        keep(&mut planners, &Pool::Fargate, 0);
+        planners.review_later(&[3, 1], 4);
+        keep(&mut planners, &Pool::Fargate, 1);
+        planners.review_later(&[2, 1], 4);
+        let mut told = vec![];
+        planners.review_all(|_, _, index| told.push(index));
+        assert_eq!(told, [1, 2, 3, 1, 2]);
+        planners.review_later(&[0], 4);
+        assert_eq!(missed(&mut planners, 1), Some(vec![0]));
+        assert_eq!(missed(&mut planners, 0), Some(vec![0]));
+        assert_eq!(missed(&mut planners, 0), None, "it was taken");
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut planners = Planners::default();
+        for number in 0..=KEPT_MAX {
+            keep(&mut planners, &Pool::Fargate, number);
+        }
+        assert_eq!(missed(&mut planners, 0), None);
+        assert_eq!(missed(&mut planners, 1), Some(vec![]));
+        // One that missed too much is not of use, and nothing is remembered
+        // for nobody.
+        for index in 0..=CHANGES_MIN {
+            planners.review_later(&[index], 4);
+        }
+        assert_eq!(missed(&mut planners, 2), None);
+        assert_eq!(planners.changed, [0_usize; 0]);
+        // A single instance is as quickly looked at.
+        let pool = Pool::Instance(minato_store::Key::root());
+        keep(&mut planners, &pool, 0);
+        assert!(planners.kept.is_empty());
     }
 }

@@ -29,7 +29,7 @@ pub use groups::{Group, Groups};
 pub use ledger::{Capacity, Claim, Ledger, Shortage};
 pub use parse::{constraints, strategies};
 pub use planner::Planner;
-pub use refusal::{Reason, Refusal};
+pub use refusal::{Reason, Refusal, refusals};
 pub use strategy::{Resource, SpreadField, Strategy};
 
 use crate::query::{Expression, Subject};
@@ -170,32 +170,11 @@ pub fn is_eligible(candidate: &Candidate, request: &Request) -> bool {
 /// from the ledgers.
 pub fn plan(world: &mut World, request: &Request) -> Plan {
     let all: Vec<usize> = (0..world.candidates.len()).collect();
-    plan_among(world, &all, request)
-}
-
-/// Places the tasks of a request on the candidates of these indices, claiming
-/// what they take from the ledgers.
-pub fn plan_among(
-    world: &mut World,
-    pool: &[usize],
-    request: &Request,
-) -> Plan {
-    let mut planner = Planner::new(world, pool, request);
-    let placed = planner.place(world, request.count);
+    let placed = Planner::new(world, &all, request).place(world, request.count);
     let is_short = placed.len() < request.count as usize;
     let refusals =
-        if is_short { refusals(world, pool, request) } else { vec![] };
+        if is_short { refusals(world, &all, request) } else { vec![] };
     Plan { placed, refusals }
-}
-
-/// Why each candidate of the pool is refused, where none can have another
-/// task of the request.
-pub fn refusals(
-    world: &World,
-    pool: &[usize],
-    request: &Request,
-) -> Vec<Refusal> {
-    refusal::all(world, pool, request)
 }
 
 /// Undoes a plan: as if its tasks had never been placed.

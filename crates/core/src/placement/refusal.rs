@@ -104,8 +104,9 @@ impl Refusal {
 /// One thing that speaks against a candidate.
 type Lack = (Reason, String);
 
-/// Why each candidate of the pool is refused, where every one is.
-pub(super) fn all(
+/// Why each candidate of the pool is refused, where none can have another
+/// task of the request.
+pub fn refusals(
     world: &World,
     pool: &[usize],
     request: &Request,

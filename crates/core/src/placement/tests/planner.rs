@@ -107,9 +107,10 @@ proptest! {
             // Only the even ones may be chosen.
             let pool: Vec<usize> =
                 (0..world.candidates.len()).step_by(2).collect();
-            let found = plan_among(&mut after, &pool, request);
-            prop_assert!(found.placed.iter().all(|it| pool.contains(it)));
-            release(&mut after, request, &found.placed);
+            let mut planner = Planner::new(&after, &pool, request);
+            let placed = planner.place(&mut after, request.count);
+            prop_assert!(placed.iter().all(|it| pool.contains(it)));
+            release(&mut after, request, &placed);
         }
         for (before, after) in world.candidates.iter().zip(&after.candidates) {
             let tasks = |one: &Candidate| format!("{:?}", one.groups);
