@@ -497,7 +497,7 @@ def case_service(work):
     def timed(begin, count):
         begun = time.monotonic()
         begin()
-        wait_for("stable", stable(count), every=0.025)
+        wait_for("stable", stable(count), every=0.05)
         return time.monotonic() - begun
 
     def create(count):

@@ -216,7 +216,7 @@ pub struct ContainerContext {
 impl ContainerContext {
     /// Where the container's own files are.
     pub fn dir(&self) -> PathBuf {
-        self.task.dir.join("containers").join(&self.plan.name)
+        self.task.dir.join(&self.plan.id)
     }
 }
 

@@ -85,7 +85,8 @@ impl Fixture {
     /// Everything but what is meant to stay: images and logs.
     fn leftovers(&self) -> Vec<String> {
         let mut left = self.rig.runtime.leftovers();
-        for part in ["volumes", "containers/web"] {
+        let of_container = &self.task.plan.containers[0].id;
+        for part in ["volumes", of_container] {
             if self.task.dir.join(part).exists() {
                 left.push(part.into());
             }
@@ -275,7 +276,7 @@ async fn the_plan_reaches_the_engine() {
         targets,
         ["/data", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"]
     );
-    let dir = fixture.task.dir.join("containers/web");
+    let dir = fixture.container(TaskFacts::default()).dir();
     let hosts = std::fs::read_to_string(dir.join("hosts")).unwrap();
     assert!(hosts.contains("192.0.2.7\tdb.local\n"), "{hosts}");
     let name = std::fs::read_to_string(dir.join("hostname")).unwrap();
@@ -292,7 +293,7 @@ async fn awsvpc_containers_share_the_tasks_network() {
     assert_eq!(spec.hostname.as_deref(), Some("ip-10-0-0-5.ec2.internal"));
     // Fargate's default.
     assert_eq!(spec.ulimits[0].name, "nofile");
-    let hosts = fixture.task.dir.join("containers/web/hosts");
+    let hosts = fixture.container(TaskFacts::default()).dir().join("hosts");
     let hosts = std::fs::read_to_string(hosts).unwrap();
     let line = "10.0.0.5\tip-10-0-0-5.ec2.internal ip-10-0-0-5\n";
     assert!(hosts.contains(line), "{hosts}");

@@ -23,6 +23,7 @@ use super::error::{
 };
 use super::logs::{LogPosition, LogReader};
 use super::monitor::{self, ShimConnection};
+use super::overlay;
 use super::paths::ContainerPaths;
 use super::protocol::{Answer, Launch, RequestBody, Running};
 use super::{
@@ -39,6 +40,9 @@ mod start;
 
 /// How long a shim may take to answer; it does nothing that takes long.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The bottom layer of all containers; no container id begins so.
+const MOUNT_POINTS: &str = ".mount-points";
 
 /// Where containers live and how their shims are started.
 #[derive(Clone, Debug)]
@@ -115,10 +119,13 @@ impl Entry {
     }
 }
 
-/// What `origin.json` keeps: the start of the machine a container belongs to.
+/// What `spec.json` keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Origin {
+pub(super) struct Kept<Spec> {
+    /// The start of the machine that the container belongs to.
     boot_id: String,
+    #[serde(flatten)]
+    pub(super) spec: Spec,
 }
 
 impl Containers {
@@ -138,6 +145,8 @@ impl Containers {
         for dir in [&config.root, &config.run_dir] {
             fs::create_dir_all(dir).map_err(usable(dir))?;
         }
+        let bottom = config.root.join(MOUNT_POINTS);
+        overlay::make_mount_points(&bottom).map_err(usable(&bottom))?;
         let boot_id = fs::read_to_string(&config.boot_id_file)
             .map_err(usable(&config.boot_id_file))?
             .trim()
@@ -264,6 +273,11 @@ impl Inner {
 
     fn paths(&self, id: &ContainerId) -> ContainerPaths {
         ContainerPaths::new(&self.config.root, &self.config.run_dir, id)
+    }
+
+    /// The bottom layer of all containers.
+    fn mount_points(&self) -> PathBuf {
+        self.config.root.join(MOUNT_POINTS)
     }
 
     /// The compiled seccomp filters of all containers.

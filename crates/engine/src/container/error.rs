@@ -3,10 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::{
-    ContainerId, DeviceError, ResolveUserError, RootfsError, SeccompError,
-    UnknownCapability,
-};
+use super::{ContainerId, ResolveUserError, RootfsError, UnknownCapability};
 use crate::cgroup::CgroupError;
 
 /// The engine could not take up its containers.
@@ -69,6 +66,8 @@ pub enum CreateContainerError {
 pub enum StartStage {
     /// The shim could not be run or prepared.
     Shim,
+    /// Root file system, user, devices or seccomp filter.
+    Prepare,
     /// Namespaces, mounts or control groups.
     Create,
     /// The command itself: not found, not executable, wrong format.
@@ -97,38 +96,6 @@ pub enum StartContainerError {
         id: ContainerId,
         /// The other.
         other: ContainerId,
-    },
-    /// The user, group or capability does not exist.
-    #[error("could not resolve the user of container {id}")]
-    User {
-        /// The container.
-        id: ContainerId,
-        /// Why not.
-        source: ResolveUserError,
-    },
-    /// A device is missing.
-    #[error("could not map a device into container {id}")]
-    Device {
-        /// The container.
-        id: ContainerId,
-        /// Why not.
-        source: DeviceError,
-    },
-    /// The seccomp filter could not be made.
-    #[error("could not prepare the seccomp filter of container {id}")]
-    Seccomp {
-        /// The container.
-        id: ContainerId,
-        /// Why not.
-        source: SeccompError,
-    },
-    /// The root file system is missing.
-    #[error("could not set up the root file system of container {id}")]
-    Rootfs {
-        /// The container.
-        id: ContainerId,
-        /// Why not.
-        source: RootfsError,
     },
     /// A file could not be used or the shim not be run.
     #[error("could not {action} for container {id}")]

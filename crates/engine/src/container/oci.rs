@@ -41,7 +41,7 @@ const READONLY_PATHS: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// What the configuration needs beyond the specification, found out by the
-/// daemon at start.
+/// shim at start.
 #[derive(Debug)]
 pub(crate) struct Resolved<'a> {
     pub(crate) rootfs: &'a Path,

@@ -4,10 +4,10 @@
 //! for 127 layers in one mount(2) page on every kernel, needs no directory of
 //! symbolic links, and no path can be misread as an option.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags};
@@ -52,6 +52,8 @@ pub enum RootfsError {
 pub(crate) struct Overlay<'a> {
     /// Image layers, bottom first.
     pub(crate) layers: &'a [PathBuf],
+    /// The layer below them, see [`make_mount_points`].
+    pub(crate) mount_points: &'a Path,
     /// What the container writes; on a disk.
     pub(crate) upper: &'a Path,
     /// The kernel's scratch directory, on the same disk.
@@ -61,18 +63,9 @@ pub(crate) struct Overlay<'a> {
 }
 
 impl Overlay<'_> {
-    /// Mounts it; an existing mount is left as it is.
+    /// Mounts it.
     pub(crate) fn mount(&self) -> Result<(), RootfsError> {
-        if self.layers.is_empty() {
-            return Err(RootfsError::NoLayers);
-        }
-        let layers = without_repeats(self.layers);
-        if layers.len() > LAYERS_MAX {
-            return Err(RootfsError::TooManyLayers { count: layers.len() });
-        }
-        if is_mount_point(self.merged)? {
-            return Ok(());
-        }
+        let layers = usable(self.layers)?;
         for dir in [self.upper, self.work, self.merged] {
             make_dir(dir)?;
         }
@@ -86,7 +79,9 @@ impl Overlay<'_> {
         let lower = layers
             .iter()
             .rev()
-            .map(|dir| open(dir))
+            .map(|dir| dir.as_path())
+            .chain([self.mount_points])
+            .map(open)
             .collect::<Result<Vec<_>, _>>()?;
         let (upper, work) = (open(self.upper)?, open(self.work)?);
         let link = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -108,6 +103,42 @@ impl Overlay<'_> {
             source: errno.into(),
         })
     }
+}
+
+/// Makes the layer below all images: what is mounted in every container. An
+/// image that has not even these directories would get them in the written
+/// layer, at each start. Docker lays the same over its images.
+pub(crate) fn make_mount_points(dir: &Path) -> io::Result<()> {
+    for name in ["dev", "etc", "proc", "sys"] {
+        DirBuilder::new().recursive(true).mode(0o755).create(dir.join(name))?;
+    }
+    for name in ["hostname", "hosts", "resolv.conf"] {
+        let path = dir.join("etc").join(name);
+        match File::create_new(&path) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            made => made?.set_permissions(Permissions::from_mode(0o644))?,
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what no root file system can be made of.
+pub(crate) fn check(layers: &[PathBuf]) -> Result<(), RootfsError> {
+    for dir in usable(layers)? {
+        fs::metadata(dir).map_err(io_error("open layer", dir))?;
+    }
+    Ok(())
+}
+
+fn usable(layers: &[PathBuf]) -> Result<Vec<&PathBuf>, RootfsError> {
+    if layers.is_empty() {
+        return Err(RootfsError::NoLayers);
+    }
+    let layers = without_repeats(layers);
+    if layers.len() > LAYERS_MAX {
+        return Err(RootfsError::TooManyLayers { count: layers.len() });
+    }
+    Ok(layers)
 }
 
 /// Unmounts a root file system, however many times it was mounted.
@@ -136,18 +167,6 @@ fn without_repeats(layers: &[PathBuf]) -> Vec<&PathBuf> {
     }
     kept.reverse();
     kept
-}
-
-fn is_mount_point(dir: &Path) -> Result<bool, RootfsError> {
-    use std::os::unix::fs::MetadataExt;
-    let Some(parent) = dir.parent() else { return Ok(false) };
-    match (fs::metadata(dir), fs::metadata(parent)) {
-        (Ok(dir), Ok(parent)) => Ok(dir.dev() != parent.dev()),
-        (Err(e), _) | (_, Err(e)) if e.kind() == ErrorKind::NotFound => {
-            Ok(false)
-        }
-        (Err(e), _) | (_, Err(e)) => Err(io_error("examine", dir)(e)),
-    }
 }
 
 /// Makes a directory with its parents. The container's root must be open to

@@ -34,9 +34,6 @@ impl ContainerPaths {
     pub(crate) fn spec(&self) -> PathBuf {
         self.root.join("spec.json")
     }
-    pub(crate) fn origin(&self) -> PathBuf {
-        self.root.join("origin.json")
-    }
     pub(crate) fn upper(&self) -> PathBuf {
         self.root.join("upper")
     }

@@ -1,15 +1,17 @@
-//! From a specification to what the shim needs: looks up users, devices,
-//! namespaces and the filter, on the daemon's side.
+//! From a specification to an OCI configuration and a process: looks up
+//! users, devices and the filter. The daemon refuses here what can never run,
+//! and the shim plans the start.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
-use super::error::{CreateContainerError, StartContainerError};
-use super::paths::ContainerPaths;
-use super::protocol::{Launch, PROTOCOL, ProcessPlan};
-use super::user::{self, Identity};
-use super::{ContainerSpec, NamespaceMode, caps, devices, oci, seccomp};
+use super::devices::{self, DeviceError, DeviceRule};
+use super::error::CreateContainerError;
+use super::protocol::{Launch, ProcessPlan};
+use super::seccomp::{self, SeccompError};
+use super::user::{self, Identity, ResolveUserError};
+use super::{ContainerSpec, caps, oci};
 
 /// Longest argument list and environment together; the kernel's own limit is
 /// a quarter of the stack, 2 MiB.
@@ -86,64 +88,57 @@ pub(super) fn check(spec: &ContainerSpec) -> Result<(), CreateContainerError> {
     Ok(())
 }
 
-/// What the daemon knows beyond the specification.
-pub(super) struct Surroundings<'a> {
-    pub(super) paths: &'a ContainerPaths,
-    pub(super) cgroup: &'a str,
-    pub(super) shim_cgroup: String,
-    pub(super) filters: &'a Path,
-    pub(super) is_unified: bool,
-    pub(super) pid_namespace: Option<PathBuf>,
-    pub(super) ipc_namespace: Option<PathBuf>,
+/// Why a container cannot be what its specification says.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PlanError {
+    #[error("could not resolve the user")]
+    User { source: ResolveUserError },
+    #[error("could not map a device")]
+    Device { source: DeviceError },
+    #[error("could not prepare the seccomp filter")]
+    Seccomp { source: SeccompError },
 }
 
-/// Makes the OCI configuration and the launch plan.
-pub(super) fn launch(
+/// What becomes of a specification on this host.
+pub(super) struct Plan {
+    /// The OCI configuration.
+    pub(super) config: Value,
+    pub(super) process: ProcessPlan,
+    pub(super) device_rules: Vec<DeviceRule>,
+}
+
+/// Looks up what the specification names, in the mounted root file system
+/// and on the host.
+pub(super) fn plan(
     spec: &ContainerSpec,
-    around: &Surroundings<'_>,
-) -> Result<(Value, Launch), StartContainerError> {
-    let id = || spec.id.clone();
-    let rootfs = around.paths.rootfs();
-    let identity = user::resolve(&rootfs, &spec.user, &spec.additional_groups)
-        .map_err(|source| StartContainerError::User { id: id(), source })?;
-    let device_error =
-        |source| StartContainerError::Device { id: id(), source };
+    launch: &Launch,
+    rootfs: &Path,
+    is_unified: bool,
+) -> Result<Plan, PlanError> {
+    let identity = user::resolve(rootfs, &spec.user, &spec.additional_groups)
+        .map_err(|source| PlanError::User { source })?;
+    let device_error = |source| PlanError::Device { source };
     let mut devices = devices::resolve(&spec.devices).map_err(device_error)?;
     if spec.privileged {
         devices.extend(devices::of_host().map_err(device_error)?);
     }
-    let rules = devices::rules(&devices, spec.privileged);
-    let process = process(spec, &identity, around.filters)?;
+    let device_rules = devices::rules(&devices, spec.privileged);
+    let process = process(spec, &identity, &launch.filters)?;
     let config = oci::configuration(
         spec,
         &oci::Resolved {
-            rootfs: &rootfs,
-            cgroup: around.cgroup,
+            rootfs,
+            cgroup: &launch.cgroup,
             identity: &identity,
             env: &process.env,
             devices: &devices,
-            device_rules: &rules,
-            pid_namespace: around.pid_namespace.clone(),
-            ipc_namespace: around.ipc_namespace.clone(),
-            is_unified: around.is_unified,
+            device_rules: &device_rules,
+            pid_namespace: launch.pid_namespace.clone(),
+            ipc_namespace: launch.ipc_namespace.clone(),
+            is_unified,
         },
     );
-    let launch = Launch {
-        protocol: PROTOCOL,
-        id: spec.id.to_string(),
-        root: around.paths.root.clone(),
-        run: around.paths.run.clone(),
-        process,
-        cgroup: around.cgroup.to_owned(),
-        shim_cgroup: around.shim_cgroup.clone(),
-        device_rules: around.is_unified.then_some(rules),
-        log: spec.log.clone(),
-        init: spec.init,
-        tty: spec.tty,
-        stdin: spec.stdin,
-        shares_processes: spec.pid_mode != NamespaceMode::Private,
-    };
-    Ok((config, launch))
+    Ok(Plan { config, process, device_rules })
 }
 
 /// How a process of the container becomes its command.
@@ -151,7 +146,7 @@ pub(super) fn process(
     spec: &ContainerSpec,
     identity: &Identity,
     filters: &Path,
-) -> Result<ProcessPlan, StartContainerError> {
+) -> Result<ProcessPlan, PlanError> {
     // Checked when the container was created.
     let capabilities = caps::resolve(&spec.capabilities, spec.privileged)
         .unwrap_or(caps::DEFAULT);
@@ -159,10 +154,7 @@ pub(super) fn process(
         None
     } else {
         let compiled = seccomp::compiled(filters, capabilities);
-        Some(compiled.map_err(|source| StartContainerError::Seccomp {
-            id: spec.id.clone(),
-            source,
-        })?)
+        Some(compiled.map_err(|source| PlanError::Seccomp { source })?)
     };
     Ok(ProcessPlan {
         args: spec.args.clone(),

@@ -14,39 +14,37 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::devices::DeviceRule;
-use super::{Exit, LogLimits, Started};
+use super::{Exit, Started};
 
-/// Version of requests, answers and `launch.json`.
+/// Version of requests and answers.
 pub(crate) const PROTOCOL: u32 = 1;
+/// Version of `launch.json`.
+pub(crate) const LAUNCH: u32 = 2;
 /// Longest frame: an exec's output (1 MiB, base64-free JSON numbers would not
 /// fit, so it travels as hexadecimal) and room for the rest.
 pub(crate) const FRAME_MAX_BYTES: usize = 4 << 20;
 /// Most output of one exec that a shim keeps.
 pub(crate) const EXEC_OUTPUT_MAX_BYTES: usize = 1 << 20;
 
-/// All a shim needs to know besides the OCI configuration.
+/// All a shim needs to know besides the container's specification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Launch {
-    pub(crate) protocol: u32,
-    pub(crate) id: String,
+    /// [`LAUNCH`].
+    pub(crate) version: u32,
     /// `root/<id>` and `run/<id>`.
     pub(crate) root: PathBuf,
     pub(crate) run: PathBuf,
-    pub(crate) process: ProcessPlan,
     pub(crate) cgroup: String,
     /// Where the shim itself goes, if the daemon's group would be killed with
     /// the daemon (a systemd unit).
     pub(crate) shim_cgroup: String,
-    /// Rules for version 2; version 1 has them in the OCI configuration.
-    pub(crate) device_rules: Option<Vec<DeviceRule>>,
-    pub(crate) log: LogLimits,
-    pub(crate) init: bool,
-    pub(crate) tty: bool,
-    pub(crate) stdin: bool,
-    /// The container shares its process namespace, so the end of its first
-    /// process does not end the others.
-    pub(crate) shares_processes: bool,
+    /// The layer below all others.
+    pub(crate) mount_points: PathBuf,
+    /// The directory of compiled seccomp filters.
+    pub(crate) filters: PathBuf,
+    /// `/proc/PID/ns/...` paths for namespaces taken from other containers.
+    pub(crate) pid_namespace: Option<PathBuf>,
+    pub(crate) ipc_namespace: Option<PathBuf>,
 }
 
 /// How to turn a process in the container's namespaces into the command.
@@ -86,6 +84,8 @@ pub(crate) struct LaunchFailure {
 pub(crate) enum LaunchStage {
     /// The shim's own preparations.
     Shim,
+    /// Root file system, user, devices, seccomp filter.
+    Prepare,
     /// Namespaces, mounts, control groups.
     Create,
     /// Executing the command.

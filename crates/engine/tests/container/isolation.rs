@@ -1,8 +1,8 @@
 //! What a container may see and do.
 
 use minato_engine::container::{
-    BindMount, ContainerSpec, DeviceMapping, NamespaceMode, Netns, TmpfsMount,
-    Ulimit,
+    BindMount, ContainerSpec, DeviceMapping, NamespaceMode, Netns,
+    StartContainerError, StartStage, TmpfsMount, Ulimit,
 };
 
 use super::support::{Host, id, is_possible};
@@ -124,8 +124,12 @@ async fn identity_and_environment_are_the_container_s() {
     nobody.user = "nobody".into();
     host.containers.create(&nobody).await.unwrap();
     let refused = host.containers.start(&nobody.id).await.unwrap_err();
-    let why = std::error::Error::source(&refused).unwrap().to_string();
-    assert!(why.contains("unable to find user nobody"), "{why}");
+    let StartContainerError::CannotStart { stage, message, .. } = refused
+    else {
+        panic!("{refused}");
+    };
+    assert_eq!(stage, StartStage::Prepare);
+    assert!(message.contains("unable to find user nobody"), "{message}");
     host.containers.remove(&nobody.id).await.unwrap();
     let path =
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -137,6 +141,32 @@ async fn identity_and_environment_are_the_container_s() {
         (numeric, "4242\n4343\n4343 2000\n/"),
     ];
     check(cases, host).await;
+}
+
+#[tokio::test]
+async fn only_the_container_sees_its_mounts() {
+    if !is_possible() {
+        return;
+    }
+    let host = Host::new().await;
+    let app = host.spec("app", "sleep 1000");
+    let id = app.id.clone();
+    host.containers.create(&app).await.unwrap();
+    let started = host.containers.start(&id).await.unwrap();
+    let run = host.config.run_dir.to_str().unwrap().to_owned();
+    let mounts = |pid: &str| {
+        std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap()
+    };
+    let shim = std::fs::read_to_string(format!("/proc/{}/status", started.pid));
+    let shim = shim.unwrap();
+    let shim = shim.lines().find_map(|l| l.strip_prefix("PPid:")).unwrap();
+    assert!(!mounts("self").contains(&run), "{}", mounts("self"));
+    assert!(!mounts(shim.trim()).contains(&run));
+    let own = std::fs::read_link("/proc/self/ns/mnt").unwrap();
+    let of_shim = format!("/proc/{}/ns/mnt", shim.trim());
+    assert_eq!(std::fs::read_link(of_shim).unwrap(), own);
+    host.containers.remove(&id).await.unwrap();
+    host.close().await;
 }
 
 #[tokio::test]

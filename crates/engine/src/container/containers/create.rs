@@ -1,12 +1,12 @@
-//! Creating: directories, specification, root file system.
+//! Creating: directories and specification.
 
 use super::*;
-use crate::container::overlay::Overlay;
 use crate::container::paths::write_json;
 use crate::container::plan;
 
 impl Containers {
-    /// Creates a container: its directories and its mounted root file system.
+    /// Creates a container: its directories and its specification. The root
+    /// file system is mounted when it starts, where only it can see it.
     /// Repeating it with the same specification is no error.
     pub async fn create(
         &self,
@@ -60,29 +60,12 @@ impl Inner {
         for dir in [&paths.root, &paths.run] {
             fs::create_dir_all(dir).map_err(written(dir))?;
         }
-        let origin = Origin { boot_id: self.boot_id.clone() };
-        write_json(&paths.origin(), &origin)
-            .map_err(written(&paths.origin()))?;
-        self.mount(entry).map_err(|source| CreateContainerError::Rootfs {
-            id: entry.spec.id.clone(),
-            source,
+        overlay::check(&entry.spec.layers).map_err(|source| {
+            CreateContainerError::Rootfs { id: entry.spec.id.clone(), source }
         })?;
         // Last: a directory without a specification is the leaving of a
         // creation that was cut short.
-        write_json(&paths.spec(), &entry.spec).map_err(written(&paths.spec()))
-    }
-
-    pub(super) fn mount(
-        &self,
-        entry: &Entry,
-    ) -> Result<(), crate::container::RootfsError> {
-        let paths = &entry.paths;
-        Overlay {
-            layers: &entry.spec.layers,
-            upper: &paths.upper(),
-            work: &paths.work(),
-            merged: &paths.rootfs(),
-        }
-        .mount()
+        let kept = Kept { boot_id: self.boot_id.clone(), spec: &entry.spec };
+        write_json(&paths.spec(), &kept).map_err(written(&paths.spec()))
     }
 }

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::container::monitor::CODE_KILLED;
-use crate::container::{plan, user};
+use crate::container::paths::read_json;
+use crate::container::plan;
+use crate::container::user::{self, Identity};
 
 impl Containers {
     /// Runs a command inside a running container and waits for it. When the
@@ -15,9 +17,9 @@ impl Containers {
     ) -> Result<ExecOutput, ContainerError> {
         let entry = self.found(id)?;
         let state = entry.state.borrow().clone();
-        if !matches!(state, ContainerState::Running(_)) {
+        let ContainerState::Running(started) = state else {
             return Err(ContainerError::NotRunning { id: id.clone() });
-        }
+        };
         let mut as_container = ContainerSpec {
             args: spec.args.clone(),
             user: spec.user.clone().unwrap_or(entry.spec.user.clone()),
@@ -33,12 +35,8 @@ impl Containers {
         let (inner, owner) = (self.inner.clone(), entry.clone());
         let process = blocking(move || {
             let groups = &as_container.additional_groups;
-            let rootfs = owner.paths.rootfs();
-            let identity = user::resolve(&rootfs, &as_container.user, groups)
-                .map_err(|source| {
-                let id = owner.spec.id.clone();
-                ContainerError::User { id, source }
-            })?;
+            let identity =
+                identity_in(&owner, started, &as_container.user, groups)?;
             plan::process(&as_container, &identity, &inner.filters()).map_err(
                 |e| ContainerError::Refused {
                     id: owner.spec.id.clone(),
@@ -80,4 +78,24 @@ impl Containers {
             }
         }
     }
+}
+
+/// Looks a user up in the root file system that the container's first
+/// process sees; nobody else does.
+fn identity_in(
+    entry: &Entry,
+    started: Started,
+    user: &str,
+    groups: &[String],
+) -> Result<Identity, ContainerError> {
+    let id = || entry.spec.id.clone();
+    let rootfs = PathBuf::from(format!("/proc/{}/root", started.pid));
+    let found = user::resolve(&rootfs, user, groups);
+    // Asked afterwards: the process id may be another's by now.
+    let running = read_json::<Running>(&entry.paths.running());
+    let is_it = running.is_ok_and(|r| r.is_some_and(|r| r.init.is_alive()));
+    if !is_it {
+        return Err(ContainerError::NotRunning { id: id() });
+    }
+    found.map_err(|source| ContainerError::User { id: id(), source })
 }

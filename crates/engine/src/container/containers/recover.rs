@@ -20,8 +20,8 @@ impl Containers {
                 continue;
             };
             let paths = self.inner.paths(&id);
-            match read_json::<ContainerSpec>(&paths.spec()) {
-                Ok(Some(spec)) => self.recover_one(spec).await,
+            match read_json::<Kept<ContainerSpec>>(&paths.spec()) {
+                Ok(Some(kept)) => self.recover_one(kept).await,
                 // Creation was cut short, or the file is nonsense: nothing
                 // can have been started from it that is not dead or lost.
                 Ok(None) | Err(_) => {
@@ -41,7 +41,8 @@ impl Containers {
         Ok(())
     }
 
-    async fn recover_one(&self, spec: ContainerSpec) {
+    async fn recover_one(&self, kept: Kept<ContainerSpec>) {
+        let Kept { boot_id, spec } = kept;
         let id = spec.id.clone();
         let entry = self.inner.new_entry(spec, ContainerState::Created);
         let entry = Arc::new(entry);
@@ -50,8 +51,7 @@ impl Containers {
             entry.publish_exit(exit);
             return;
         }
-        let origin = read_json::<Origin>(&entry.paths.origin()).ok().flatten();
-        if origin.is_none_or(|origin| origin.boot_id != self.inner.boot_id) {
+        if boot_id != self.inner.boot_id {
             // On a real restart there is nothing left to clean up.
             let _ = self.inner.layout().remove_tree(&entry.cgroup);
             let _ = unmount(&entry.paths.rootfs());

@@ -1,17 +1,14 @@
-//! Starting: the plan, the shim, its report.
+//! Starting: the shim and its report.
 
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustix::fs::{Mode, OFlags};
 
 use super::*;
 use crate::container::paths::{read_json, write_json};
-use crate::container::plan::{self, Surroundings};
-use crate::container::protocol::{LaunchReport, LaunchStage};
-use crate::container::user::open_inside;
+use crate::container::protocol::{LAUNCH, LaunchReport, LaunchStage};
 use crate::container::{NamespaceMode, StartStage};
 
 /// How long a start may take: a loaded host needs a tenth of a second.
@@ -108,26 +105,17 @@ impl Inner {
             move |source| StartContainerError::Io { id, action, source }
         };
         let paths = &entry.paths;
-        self.mount(entry).map_err(|source| StartContainerError::Rootfs {
-            id: id(),
-            source,
-        })?;
-        make_working_directory(&paths.rootfs(), &entry.spec.cwd)
-            .map_err(failed("make the working directory"))?;
-        let (config, launch) = plan::launch(
-            &entry.spec,
-            &Surroundings {
-                paths,
-                cgroup: &entry.cgroup,
-                shim_cgroup: format!("{}/shims", self.config.cgroup_root),
-                filters: &self.filters(),
-                is_unified: self.layout().is_unified(),
-                pid_namespace,
-                ipc_namespace,
-            },
-        )?;
-        write_json(&paths.config(), &config)
-            .map_err(failed("write the configuration"))?;
+        let launch = Launch {
+            version: LAUNCH,
+            root: paths.root.clone(),
+            run: paths.run.clone(),
+            cgroup: entry.cgroup.clone(),
+            shim_cgroup: format!("{}/shims", self.config.cgroup_root),
+            filters: self.filters(),
+            mount_points: self.mount_points(),
+            pid_namespace,
+            ipc_namespace,
+        };
         write_json(&paths.launch(), &launch)
             .map_err(failed("write the plan"))?;
         let report = self.run_shim(&paths.launch());
@@ -142,6 +130,7 @@ impl Inner {
                     id: id(),
                     stage: match failure.stage {
                         LaunchStage::Shim => StartStage::Shim,
+                        LaunchStage::Prepare => StartStage::Prepare,
                         LaunchStage::Create => StartStage::Create,
                         LaunchStage::Exec => StartStage::Exec,
                     },
@@ -184,28 +173,4 @@ impl Inner {
         }
         Ok(serde_json::from_slice(&text)?)
     }
-}
-
-/// Makes the working directory, as Docker does; links cannot lead out of the
-/// root file system.
-fn make_working_directory(rootfs: &Path, cwd: &str) -> io::Result<()> {
-    let mut dir = fs::File::open(rootfs)?.into();
-    if cwd.is_empty() || open_inside(&dir, cwd, OFlags::PATH).is_ok() {
-        return Ok(());
-    }
-    let mut path = String::new();
-    let root: std::os::fd::OwnedFd = fs::File::open(rootfs)?.into();
-    for part in cwd.split('/').filter(|p| !p.is_empty() && *p != ".") {
-        path = format!("{path}/{part}");
-        let flags = OFlags::PATH | OFlags::DIRECTORY;
-        dir = match open_inside(&root, &path, flags) {
-            Ok(next) => next,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                rustix::fs::mkdirat(&dir, part, Mode::from_raw_mode(0o755))?;
-                open_inside(&root, &path, flags)?
-            }
-            Err(e) => return Err(e),
-        };
-    }
-    Ok(())
 }

@@ -46,7 +46,7 @@ proptest! {
     ) {
         let dir = tempfile::tempdir().unwrap();
         let mut writer =
-            LogWriter::create(dir.path(), limits(0, 1 << 30)).unwrap();
+            LogWriter::new(dir.path(), limits(0, 1 << 30));
         let mut written = [vec![], vec![]];
         let long = vec![b'x'; long];
         let chunks = chunks.into_iter().chain(Some((false, long)));
@@ -102,7 +102,7 @@ proptest! {
 #[test]
 fn lines_longer_than_16_kib_come_in_pieces() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = LogWriter::create(dir.path(), limits(0, 0)).unwrap();
+    let mut writer = LogWriter::new(dir.path(), limits(0, 0));
     let mut exact = vec![b'a'; LINE_MAX_BYTES];
     exact.push(b'\n');
     writer.take(LogStream::Stdout, &exact, 1);
@@ -124,7 +124,7 @@ fn lines_longer_than_16_kib_come_in_pieces() {
 fn beyond_the_limit_the_oldest_go_and_are_counted() {
     let dir = tempfile::tempdir().unwrap();
     let max = 256 << 10;
-    let mut writer = LogWriter::create(dir.path(), limits(0, max)).unwrap();
+    let mut writer = LogWriter::new(dir.path(), limits(0, max));
     let line = |n: u64| format!("{n:0>99}\n");
     let total = 20_000;
     for n in 0..total {
@@ -146,8 +146,7 @@ fn beyond_the_limit_the_oldest_go_and_are_counted() {
 #[test]
 fn acknowledged_segments_make_room_without_loss() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer =
-        LogWriter::create(dir.path(), limits(0, 256 << 10)).unwrap();
+    let mut writer = LogWriter::new(dir.path(), limits(0, 256 << 10));
     let mut reader = LogReader::open(dir.path(), LogPosition::default());
     for round in 0..100u64 {
         for n in 0..500u64 {
@@ -164,12 +163,14 @@ fn acknowledged_segments_make_room_without_loss() {
 fn a_disk_that_refuses_costs_lines_but_not_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let logs = dir.path().join("logs");
-    let mut writer = LogWriter::create(&logs, limits(0, 1 << 20)).unwrap();
+    let mut writer = LogWriter::new(&logs, limits(0, 1 << 20));
     assert!(writer.take(LogStream::Stdout, b"one\n", 1));
-    // A missing directory refuses a new segment as a full disk would.
+    // A file in the directory's place refuses as a full disk would.
     writer.fail_for_test();
     std::fs::rename(&logs, dir.path().join("away")).unwrap();
+    std::fs::write(&logs, "").unwrap();
     assert!(!writer.take(LogStream::Stdout, b"two\nthree\n", 2));
+    std::fs::remove_file(&logs).unwrap();
     std::fs::rename(dir.path().join("away"), &logs).unwrap();
     assert!(writer.take(LogStream::Stdout, b"four\n", 3));
     let mut reader = LogReader::open(&logs, LogPosition::default());
@@ -181,7 +182,7 @@ fn a_disk_that_refuses_costs_lines_but_not_the_log() {
 #[test]
 fn half_a_record_waits_for_the_rest() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = LogWriter::create(dir.path(), limits(0, 0)).unwrap();
+    let mut writer = LogWriter::new(dir.path(), limits(0, 0));
     writer.take(LogStream::Stderr, b"whole\nlater\n", 7);
     let path = segment_path(dir.path(), 0);
     let bytes = std::fs::read(&path).unwrap();
@@ -211,7 +212,7 @@ async fn a_following_reader_wakes_up_and_ends() {
         }
         count
     });
-    let mut writer = LogWriter::create(&path, limits(0, 0)).unwrap();
+    let mut writer = LogWriter::new(&path, limits(0, 0));
     for n in 0..100u64 {
         writer.take(LogStream::Stdout, b"line\n", n);
         signal.send_modify(|signal| signal.writes += 1);

@@ -41,15 +41,15 @@ struct Segment {
 }
 
 impl LogWriter {
-    /// Begins a log in a directory, which is made if missing.
-    pub(crate) fn create(dir: &Path, limits: LogLimits) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
+    /// Begins a log in a directory, which is made with the first line: many
+    /// containers never write one.
+    pub(crate) fn new(dir: &Path, limits: LogLimits) -> Self {
         let segment_bytes = limits.segment_bytes.max(SEGMENT_MIN_BYTES);
         let limits = LogLimits {
             segment_bytes,
             max_bytes: limits.max_bytes.max(2 * segment_bytes),
         };
-        Ok(LogWriter {
+        LogWriter {
             dir: dir.to_owned(),
             limits,
             segment: None,
@@ -59,7 +59,7 @@ impl LogWriter {
             pending: [vec![], vec![]],
             batch: vec![],
             batch_lines: 0,
-        })
+        }
     }
 
     /// Takes bytes from the container and writes the lines they complete.
@@ -191,8 +191,16 @@ impl LogWriter {
         self.drop_oldest();
         let number = self.next_segment;
         let path = segment_path(&self.dir, number);
-        let mut file =
-            OpenOptions::new().append(true).create_new(true).open(path)?;
+        let open =
+            || OpenOptions::new().append(true).create_new(true).open(&path);
+        let mut file = match open() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                // Not its parents: they are gone with the container.
+                fs::create_dir(&self.dir)?;
+                open()?
+            }
+            opened => opened?,
+        };
         self.next_segment += 1;
         let header = [&MAGIC[..], &self.next_line.to_le_bytes()].concat();
         file.write_all(&header)?;

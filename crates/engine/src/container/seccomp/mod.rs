@@ -7,8 +7,8 @@
 //! which probe for them fall back too. It goes last: of two refusals the kernel
 //! takes the error of the filter that was installed later.
 //!
-//! A compiled filter is a file of 8-byte instructions that the daemon writes
-//! once and every shim only reads: compiling costs the shim nothing.
+//! A compiled filter is a file of 8-byte instructions that the first shim
+//! writes and every later one only reads: compiling costs it nothing.
 
 mod i386;
 mod table;
@@ -93,8 +93,9 @@ pub(crate) fn compiled(
     let bytes = compile(target, relevant)?;
     let io_error = |source| SeccompError::Write { path: path.clone(), source };
     fs::create_dir_all(dir).map_err(io_error)?;
-    // Two threads may compile the same filter; each renames a whole file.
-    let own = dir.join(format!(".{:?}", std::thread::current().id()));
+    // Two shims may compile the same filter; each renames a whole file.
+    let thread = std::thread::current().id();
+    let own = dir.join(format!(".{}-{thread:?}", std::process::id()));
     fs::write(&own, bytes).map_err(io_error)?;
     fs::rename(&own, &path).map_err(io_error)?;
     Ok(path)

@@ -17,13 +17,15 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
 use super::process::Command;
-use super::{bpf, failed, process};
+use super::rootfs::Retreat;
+use super::{bpf, failed, process, rootfs};
 use crate::cgroup::Layout;
-use crate::container::Started;
 use crate::container::paths::{ContainerPaths, write_json};
+use crate::container::plan::{self, Plan};
 use crate::container::protocol::{
     Launch, LaunchFailure, LaunchStage, PROTOCOL, ProcessMark, Running,
 };
+use crate::container::{ContainerSpec, Started};
 use crate::time::now_ms;
 
 /// Exit code of a process that could not become its command; only seen if
@@ -45,39 +47,44 @@ pub(super) struct RunningContainer {
 }
 
 pub(super) fn launch(
-    plan: &Launch,
+    spec: &ContainerSpec,
+    order: &Launch,
     paths: &ContainerPaths,
 ) -> Result<RunningContainer, LaunchFailure> {
     let layout = Layout::detect().map_err(|e| create_failed(&e))?;
-    layout.shelter(&plan.shim_cgroup).map_err(|e| create_failed(&e))?;
-    let started = start(plan, paths, layout.clone());
+    layout.shelter(&order.shim_cgroup).map_err(|e| create_failed(&e))?;
+    let started = start(spec, order, paths, layout.clone());
     if started.is_err() {
-        let _ = layout.remove_tree(&plan.cgroup);
+        let _ = layout.remove_tree(&order.cgroup);
         let _ = fs::remove_dir_all(paths.runtime());
     }
     started
 }
 
 fn start(
-    plan: &Launch,
+    spec: &ContainerSpec,
+    order: &Launch,
     paths: &ContainerPaths,
     layout: Layout,
 ) -> Result<RunningContainer, LaunchFailure> {
     let io = |e: io::Error| failed("could not prepare the container", &e);
+    let retreat = Retreat::enter().map_err(io)?;
+    let is_unified = layout.is_unified();
+    let plan = prepare(spec, order, paths, is_unified)?;
     let command = Command::prepare(&plan.process).map_err(io)?;
     let (error_read, error_write) = pipe().map_err(io)?;
     let executor = ShimExecutor {
         command,
-        init: plan.init,
+        init: spec.init,
         error_pipe: error_write.as_raw_fd(),
     };
     let runtime = paths.runtime();
     fs::create_dir_all(&runtime).map_err(io)?;
-    let mut streams = Streams::open(plan, paths).map_err(io)?;
+    let mut streams = Streams::open(spec, paths).map_err(io)?;
     // libcontainer gives its own process the container's preference too.
     let own_score = fs::read("/proc/self/oom_score_adj").map_err(io)?;
     let mut builder =
-        ContainerBuilder::new(plan.id.clone(), SyscallType::Linux)
+        ContainerBuilder::new(spec.id.to_string(), SyscallType::Linux)
             .with_executor(executor)
             .with_root_path(&runtime)
             .and_then(ContainerBuilder::validate_id)
@@ -96,10 +103,9 @@ fn start(
         .build()
         .map_err(|e| create_failed(&e))?;
     let _ = fs::write("/proc/self/oom_score_adj", own_score);
-    if let Some(rules) = &plan.device_rules
-        && let Some(dir) = layout.dir("devices", &plan.cgroup)
-    {
-        bpf::attach_device_filter(&dir, rules)
+    // Version 1 has them in the OCI configuration.
+    if is_unified && let Some(dir) = layout.dir("devices", &order.cgroup) {
+        bpf::attach_device_filter(&dir, &plan.device_rules)
             .map_err(|e| failed("could not attach the device filter", &e))?;
     }
     let pid = container.pid().map(|pid| pid.as_raw()).unwrap_or(-1);
@@ -108,6 +114,7 @@ fn start(
     drop(error_write);
     await_exec(error_read, &plan.process.args)?;
     drop(container);
+    drop(retreat);
     let (stdout, stderr) = streams.outer().map_err(io)?;
     let started = Started { pid, at_ms: now_ms() };
     remember(paths, started).map_err(io)?;
@@ -121,6 +128,24 @@ fn start(
         _stdin: streams.stdin,
         layout,
     })
+}
+
+/// Mounts the root file system, looks up what is named in it and writes the
+/// OCI configuration.
+fn prepare(
+    spec: &ContainerSpec,
+    order: &Launch,
+    paths: &ContainerPaths,
+    is_unified: bool,
+) -> Result<Plan, LaunchFailure> {
+    let stage = LaunchStage::Prepare;
+    rootfs::mount(spec, &order.mount_points, paths)
+        .map_err(|e| flattened(stage, &e))?;
+    let plan = plan::plan(spec, order, &paths.rootfs(), is_unified)
+        .map_err(|e| flattened(stage, &e))?;
+    write_json(&paths.config(), &plan.config)
+        .map_err(|e| failed("could not write the configuration", &e))?;
+    Ok(plan)
 }
 
 /// Waits until the first process is the command, or says why it is not.
@@ -189,8 +214,8 @@ struct Streams {
 }
 
 impl Streams {
-    fn open(plan: &Launch, paths: &ContainerPaths) -> io::Result<Self> {
-        if plan.tty {
+    fn open(spec: &ContainerSpec, paths: &ContainerPaths) -> io::Result<Self> {
+        if spec.tty {
             let path = paths.run.join("console.sock");
             let _ = fs::remove_file(&path);
             let listener = UnixListener::bind(&path)?;
@@ -198,7 +223,7 @@ impl Streams {
             let (inner, pipes, stdin) = (None, None, None);
             return Ok(Streams { inner, pipes, stdin, console });
         }
-        let (stdin_read, stdin) = if plan.stdin {
+        let (stdin_read, stdin) = if spec.stdin {
             let (read, write) = pipe()?;
             (read, Some(write))
         } else {
@@ -253,8 +278,15 @@ fn receive_terminal(listener: &UnixListener) -> io::Result<OwnedFd> {
         .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
-/// Flattens an error with its causes into one line.
 fn create_failed(error: &dyn std::error::Error) -> LaunchFailure {
+    flattened(LaunchStage::Create, error)
+}
+
+/// Flattens an error with its causes into one line.
+fn flattened(
+    stage: LaunchStage,
+    error: &dyn std::error::Error,
+) -> LaunchFailure {
     let mut message = error.to_string();
     let mut errno = None;
     let mut source = error.source();
@@ -268,7 +300,7 @@ fn create_failed(error: &dyn std::error::Error) -> LaunchFailure {
         }
         source = cause.source();
     }
-    LaunchFailure { stage: LaunchStage::Create, errno, message }
+    LaunchFailure { stage, errno, message }
 }
 
 /// Finishes what libcontainer began, in the container's first process.

@@ -17,6 +17,7 @@ mod connection;
 mod exec;
 mod launch;
 mod process;
+mod rootfs;
 mod serve;
 
 use std::ffi::OsString;
@@ -27,10 +28,14 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use serde::de::DeserializeOwned;
+
+use super::containers::Kept;
 use super::paths::{ContainerPaths, SOCKET, read_json};
 use super::protocol::{
-    Launch, LaunchFailure, LaunchReport, LaunchStage, PROTOCOL,
+    LAUNCH, Launch, LaunchFailure, LaunchReport, LaunchStage,
 };
+use super::{ContainerSpec, NamespaceMode};
 
 /// Runs a shim: the whole life of the process.
 ///
@@ -53,26 +58,34 @@ pub fn shim_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(path: &Path, report: &mut File) -> Result<(), LaunchFailure> {
-    let plan: Launch = read_json(path)
-        .map_err(|e| failed("could not read launch.json", &e))?
-        .ok_or_else(|| {
-            let source = io::Error::from(io::ErrorKind::NotFound);
-            failed("could not read launch.json", &source)
-        })?;
-    if plan.protocol != PROTOCOL {
+    let order: Launch = read(path)?;
+    if order.version != LAUNCH {
         let source = io::Error::from(io::ErrorKind::Unsupported);
         return Err(failed("launch.json is of another version", &source));
     }
     let paths =
-        ContainerPaths { root: plan.root.clone(), run: plan.run.clone() };
+        ContainerPaths { root: order.root.clone(), run: order.run.clone() };
+    let Kept::<ContainerSpec> { spec, .. } = read(&paths.spec())?;
     let listener = listen(&paths.run)
         .map_err(|e| failed("could not listen on the socket", &e))?;
-    let running = launch::launch(&plan, &paths)?;
+    let running = launch::launch(&spec, &order, &paths)?;
     tell(report, &LaunchReport::Started(running.started));
     // The daemon takes the end of the pipe for the end of the report.
     close_report(report);
-    serve::serve(&plan, &paths, listener, running);
+    let container = serve::Served {
+        cgroup: order.cgroup,
+        shares_processes: spec.pid_mode != NamespaceMode::Private,
+        log: spec.log,
+    };
+    serve::serve(container, &paths, listener, running);
     Ok(())
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, LaunchFailure> {
+    let missing = || io::Error::from(io::ErrorKind::NotFound);
+    read_json(path)
+        .and_then(|found| found.ok_or_else(missing))
+        .map_err(|e| failed(&format!("could not read {}", path.display()), &e))
 }
 
 /// Leaves the daemon: no inherited files, no terminal, no parent, own session.

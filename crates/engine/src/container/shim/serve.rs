@@ -18,10 +18,9 @@ use crate::container::paths::{
     ContainerPaths, KEPT_EXIT, SOCKET, write_json, write_json_durably,
 };
 use crate::container::protocol::{
-    Answer, EXEC_OUTPUT_MAX_BYTES, Launch, PROTOCOL, Request, RequestBody,
-    decode,
+    Answer, EXEC_OUTPUT_MAX_BYTES, PROTOCOL, Request, RequestBody, decode,
 };
-use crate::container::{Exit, ExitReason};
+use crate::container::{Exit, ExitReason, LogLimits};
 use crate::time::{now_ms, now_ns};
 
 /// Most bytes taken from a stream before others get their turn.
@@ -34,15 +33,25 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// and what a shared process namespace's survivors add.
 const DRAIN_MAX_BYTES: usize = 4 << 20;
 
+/// What the loop has to know of the container.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) cgroup: String,
+    /// The container shares its process namespace, so the end of its first
+    /// process does not end the others.
+    pub(super) shares_processes: bool,
+    pub(super) log: LogLimits,
+}
+
 pub(super) fn serve(
-    plan: &Launch,
+    served: Served,
     paths: &ContainerPaths,
     listener: UnixListener,
     container: RunningContainer,
 ) {
-    let logs = LogWriter::create(&paths.logs(), plan.log.clone()).ok();
+    let logs = LogWriter::new(&paths.logs(), served.log.clone());
     let mut shim = Shim {
-        plan,
+        served,
         paths,
         container,
         root: File::open(&paths.root).ok(),
@@ -66,13 +75,13 @@ struct Stream {
 }
 
 struct Shim<'a> {
-    plan: &'a Launch,
+    served: Served,
     paths: &'a ContainerPaths,
     container: RunningContainer,
     /// `root/<id>`, whatever its name may be by the end.
     root: Option<File>,
     streams: Vec<Stream>,
-    logs: Option<LogWriter>,
+    logs: LogWriter,
     connections: Vec<Connection>,
     /// The wait status of the container's first process.
     status: Option<i32>,
@@ -188,15 +197,14 @@ impl Shim<'_> {
             return false;
         };
         match rustix::io::read(&self.streams[at].fd, &mut self.buffer[..]) {
-            Ok(count) if count > 0 => self.logs.as_mut().is_some_and(|logs| {
-                logs.take(kind, &self.buffer[..count], now_ns())
-            }),
+            Ok(count) if count > 0 => {
+                self.logs.take(kind, &self.buffer[..count], now_ns())
+            }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => false,
             // The end; of a terminal it is an I/O error.
             Ok(_) | Err(_) => {
                 self.streams.swap_remove(at);
-                let logs = self.logs.as_mut();
-                logs.is_some_and(|logs| logs.end(kind, now_ns()))
+                self.logs.end(kind, now_ns())
             }
         }
     }
@@ -243,7 +251,7 @@ impl Shim<'_> {
                 None
             }
             RequestBody::Exec { process, output_max_bytes } => {
-                let group = &self.plan.cgroup;
+                let group = &self.served.cgroup;
                 match exec::start(&self.container, group, &process) {
                     Err(e) => Some(Answer::Refused {
                         message: e.to_string(),
@@ -329,9 +337,9 @@ impl Shim<'_> {
     /// The container has ended: record it, say so, leave nothing behind.
     fn finish(mut self) {
         let layout = self.container.layout.clone();
-        let group = &self.plan.cgroup;
-        if self.plan.shares_processes {
-            layout.kill(group);
+        let group = std::mem::take(&mut self.served.cgroup);
+        if self.served.shares_processes {
+            layout.kill(&group);
         }
         self.drain();
         // Execs died with the container; their processes are reaped here.
@@ -340,7 +348,7 @@ impl Shim<'_> {
         let exit = Exit {
             code: exit_code(status),
             signal: libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),
-            oom_killed: layout.oom_kills(group) > 0,
+            oom_killed: layout.oom_kills(&group) > 0,
             at_ms: now_ms(),
             reason: ExitReason::Exited,
         };
@@ -349,7 +357,7 @@ impl Shim<'_> {
         self.tell_watchers(&Answer::Exited(exit.clone()));
         self.farewell();
         forget(&self.paths.runtime());
-        let _ = layout.remove_tree(group);
+        let _ = layout.remove_tree(&group);
         let _ = std::fs::remove_file(self.paths.run.join(SOCKET));
         // The daemon takes this for the shim's end. What follows goes by way
         // of the directory itself: by now another container may have its name.
@@ -378,9 +386,7 @@ impl Shim<'_> {
                 }
                 self.copy(kind);
             }
-            if let Some(logs) = &mut self.logs {
-                logs.end(kind, now_ns());
-            }
+            self.logs.end(kind, now_ns());
         }
     }
 

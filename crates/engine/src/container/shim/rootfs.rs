@@ -1,0 +1,94 @@
+//! The root file system, in a mount namespace that only a start sees.
+//!
+//! A mount in the host's namespace costs every later start: the kernel copies
+//! all mounts for each new container, and runtimes read the whole table. Here
+//! the shim leaves for a namespace of its own, mounts, lets the container be
+//! made, and comes back; the container's own namespace is then all that holds
+//! the mount, and it ends with the container, whoever was killed before.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::mount::MsFlags;
+use nix::sched::{CloneFlags, setns, unshare};
+use rustix::fs::{Mode, OFlags};
+
+use crate::container::ContainerSpec;
+use crate::container::overlay::{Overlay, RootfsError};
+use crate::container::paths::ContainerPaths;
+use crate::container::user::open_inside;
+
+/// A mount namespace of the shim's own; dropped, the shim is back where it
+/// was.
+#[derive(Debug)]
+pub(super) struct Retreat {
+    host: File,
+}
+
+impl Retreat {
+    pub(super) fn enter() -> io::Result<Self> {
+        let host = File::open("/proc/self/ns/mnt")?;
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let retreat = Retreat { host };
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        let none = None::<&str>;
+        nix::mount::mount(none, "/", none, private, none)?;
+        Ok(retreat)
+    }
+}
+
+impl Drop for Retreat {
+    fn drop(&mut self) {
+        // The shim has one thread and its descriptors stay good, so this can
+        // only fail for want of memory. It would go on with the mounts of
+        // this moment, which hold all it needs.
+        let _ = setns(&self.host, CloneFlags::CLONE_NEWNS);
+    }
+}
+
+/// Mounts the container's root file system.
+pub(super) fn mount(
+    spec: &ContainerSpec,
+    mount_points: &Path,
+    paths: &ContainerPaths,
+) -> Result<(), RootfsError> {
+    let merged = paths.rootfs();
+    Overlay {
+        layers: &spec.layers,
+        mount_points,
+        upper: &paths.upper(),
+        work: &paths.work(),
+        merged: &merged,
+    }
+    .mount()?;
+    make_working_directory(&merged, &spec.cwd).map_err(|source| {
+        let action = "make the working directory in";
+        RootfsError::Io { action, path: merged.clone(), source }
+    })
+}
+
+/// Makes the working directory, as Docker does; links cannot lead out of the
+/// root file system.
+fn make_working_directory(rootfs: &Path, cwd: &str) -> io::Result<()> {
+    let mut dir = File::open(rootfs)?.into();
+    if cwd.is_empty() || open_inside(&dir, cwd, OFlags::PATH).is_ok() {
+        return Ok(());
+    }
+    let mut path = String::new();
+    let root: OwnedFd = File::open(rootfs)?.into();
+    for part in cwd.split('/').filter(|p| !p.is_empty() && *p != ".") {
+        path = format!("{path}/{part}");
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        dir = match open_inside(&root, &path, flags) {
+            Ok(next) => next,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                rustix::fs::mkdirat(&dir, part, Mode::from_raw_mode(0o755))?;
+                open_inside(&root, &path, flags)?
+            }
+            Err(e) => return Err(e),
+        };
+    }
+    Ok(())
+}
