@@ -18,6 +18,10 @@ pub enum ApiService {
     Ecs,
     /// CloudWatch Logs.
     Logs,
+    /// Secrets Manager.
+    SecretsManager,
+    /// Systems Manager, for its Parameter Store.
+    Ssm,
 }
 
 /// Why a call gave no answer.

@@ -146,6 +146,24 @@ impl FakeApi {
                     .collect();
                 Ok(json!({"events": events}))
             }
+            "GetSecretValue" => match &*text("SecretId") {
+                "arn:aws:secretsmanager:us-east-1:1:secret:db-AbCdEf" => {
+                    Ok(json!({"SecretString": r#"{"user":"u","port":5}"#}))
+                }
+                _ => Err(api_error("ResourceNotFoundException")),
+            },
+            "GetParameters" => {
+                let names = input["Names"].as_array().unwrap();
+                let (known, unknown): (Vec<_>, Vec<_>) =
+                    names.iter().partition(|name| *name != "missing");
+                let known = known.iter().map(
+                    |name| json!({"Name": name, "Value": format!("of {name}")}),
+                );
+                Ok(json!({
+                    "Parameters": known.collect::<Vec<_>>(),
+                    "InvalidParameters": unknown,
+                }))
+            }
             _ => Ok(json!({"acknowledgment": "ACK"})),
         }
     }

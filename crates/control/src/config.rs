@@ -3,6 +3,7 @@
 use minato_core::service::Pace;
 
 use crate::call::Credential;
+use crate::seal::SealKey;
 
 /// Settings of a control plane that do not change while it runs.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Config {
     /// How long a stopped task stays describable. ECS promises "at least one
     /// hour" (developer guide, task lifecycle).
     pub stopped_task_retention_ms: i64,
+    /// What seals secrets and parameters at rest.
+    pub seal_key: SealKey,
     /// How patient the service scheduler is.
     pub pace: Pace,
 }
@@ -27,6 +30,7 @@ impl Config {
     pub fn new(
         account: impl Into<String>,
         region: impl Into<String>,
+        seal_key: SealKey,
     ) -> Config {
         Config {
             account: account.into(),
@@ -34,6 +38,7 @@ impl Config {
             credentials: vec![],
             poll_endpoint: "http://127.0.0.1:4566".to_owned(),
             stopped_task_retention_ms: 60 * 60 * 1000,
+            seal_key,
             pace: Pace::FAST,
         }
     }

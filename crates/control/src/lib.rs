@@ -13,6 +13,7 @@ pub mod coverage;
 mod fleet;
 pub mod logs;
 mod reconcilers;
+pub mod seal;
 mod services;
 mod sessions;
 pub mod tables;

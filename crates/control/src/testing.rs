@@ -15,6 +15,7 @@ use crate::call::Caller;
 use crate::config::Config;
 use crate::context::{Context, Scope};
 use crate::logs::LogStore;
+use crate::seal::{SEAL_KEY_BYTES, SealKey};
 use crate::tables::{ContainerInstance, Host, Needs, Task};
 
 /// The account of every test.
@@ -69,7 +70,11 @@ impl TestBed {
         let start = AtomicI64::new(1_700_000_000_000);
         let clock = Arc::new(TestClock(start));
         let cx = Arc::new(Context {
-            config: Config::new(ACCOUNT, REGION),
+            config: Config::new(
+                ACCOUNT,
+                REGION,
+                SealKey::new([7; SEAL_KEY_BYTES]),
+            ),
             store,
             logs: LogStore::open(&dir.path().join("logs")).unwrap(),
             clock: Arc::<TestClock>::clone(&clock),

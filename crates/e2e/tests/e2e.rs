@@ -24,6 +24,8 @@ mod ports;
 mod rehearse;
 #[path = "e2e/restart.rs"]
 mod restart;
+#[path = "e2e/secrets.rs"]
+mod secrets;
 #[path = "e2e/services.rs"]
 mod services;
 #[path = "e2e/spot.rs"]

@@ -15,7 +15,9 @@ use minato_client::{ApiClient, Credentials, Endpoint, HttpTransport};
 use minato_control::call::{Backend, Call, Caller, Credential, Verified};
 use minato_core::env::{Clock, Ids};
 use minato_wire::model::Service;
-use minato_wire::{ApiError, Timestamp, ec2, ecs, iam, logs, sts};
+use minato_wire::{
+    ApiError, Timestamp, ec2, ecs, iam, logs, secretsmanager, ssm, sts,
+};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -89,6 +91,8 @@ fn services() -> Vec<&'static Service> {
         &sts::SERVICE,
         &ec2::SERVICE,
         &iam::SERVICE,
+        &secretsmanager::SERVICE,
+        &ssm::SERVICE,
     ]
 }
 

@@ -172,6 +172,11 @@ pub(crate) struct UpArgs {
     /// addresses of; kept for later starts [default: 172.31.0.0/16]
     #[arg(long, value_name = "CIDR", value_parser = vpc_cidr)]
     pub(crate) vpc_cidr: Option<String>,
+    /// File with the key that seals secrets at rest: 64 hexadecimal digits, as
+    /// `openssl rand -hex 32` writes them. The variable MINATO_SEAL_KEY may
+    /// hold the digits instead [default: seal.key in the data directory]
+    #[arg(long, env = "MINATO_SEAL_KEY_FILE", value_name = "FILE")]
+    pub(crate) seal_key_file: Option<PathBuf>,
     /// How patient the service scheduler is: `fast` acts at once, `aws` waits
     /// as long as AWS does, for rehearsals
     #[arg(long, value_enum, default_value_t = Pace::Fast)]

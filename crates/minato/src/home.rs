@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use minato_control::seal::{SEAL_KEY_BYTES, SealKey};
 use minato_control::{Caller, Credential};
 use minato_core::env::Ids;
 use minato_engine::image::{ImageStoreConfig, RegistryConfig};
@@ -15,6 +16,9 @@ use serde::{Deserialize, Serialize};
 
 /// Where sockets and mounts of all Minatos live.
 const RUN_ROOT: &str = "/run/minato";
+
+/// Holds the key that seals secrets, instead of a file.
+const SEAL_KEY_VARIABLE: &str = "MINATO_SEAL_KEY";
 
 /// Makes a directory, and those above it, for its owner alone.
 fn make_private(dir: &Path) -> Result<()> {
@@ -109,6 +113,55 @@ impl Home {
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Ok(Registry::default())
+            }
+            Err(error) => Err(error)
+                .with_context(|| format!("could not read {}", path.display())),
+        }
+    }
+
+    /// The key that seals secrets: the operator's, from the environment or a
+    /// file, or one that was made here. Another key than last time is refused:
+    /// nothing that is sealed would open.
+    pub(crate) fn seal_key(&self, file: Option<&Path>) -> Result<SealKey> {
+        let key = match std::env::var(SEAL_KEY_VARIABLE) {
+            Ok(text) => parse_seal_key(&text)
+                .with_context(|| format!("the key in {SEAL_KEY_VARIABLE}"))?,
+            Err(_) => self.seal_key_in(file)?,
+        };
+        let mark = self.dir.join("seal.id");
+        match fs::read_to_string(&mark) {
+            Ok(known) if known.trim() == key.id() => Ok(key),
+            Ok(known) => bail!(
+                "secrets in {} are sealed with key {}, and this is key {}",
+                self.dir.display(),
+                known.trim(),
+                key.id()
+            ),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                write_private(&mark, key.id().as_bytes())?;
+                Ok(key)
+            }
+            Err(error) => Err(error)
+                .with_context(|| format!("could not read {}", mark.display())),
+        }
+    }
+
+    fn seal_key_in(&self, file: Option<&Path>) -> Result<SealKey> {
+        let own = self.dir.join("seal.key");
+        let path = file.unwrap_or(&own);
+        match fs::read_to_string(path) {
+            Ok(text) => parse_seal_key(&text)
+                .with_context(|| format!("the key in {}", path.display())),
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && file.is_none() =>
+            {
+                let key = SealKey::generate()?;
+                let digits = key.bytes().iter();
+                let text: String =
+                    digits.map(|byte| format!("{byte:02x}")).collect();
+                write_private(path, text.as_bytes())?;
+                Ok(key)
             }
             Err(error) => Err(error)
                 .with_context(|| format!("could not read {}", path.display())),
@@ -342,6 +395,20 @@ fn letters(ids: &dyn Ids, count: usize, alphabet: &[u8]) -> String {
     text
 }
 
+fn parse_seal_key(text: &str) -> Result<SealKey> {
+    let text = text.trim();
+    let mut bytes = [0; SEAL_KEY_BYTES];
+    if text.len() != 2 * bytes.len() || !text.is_ascii() {
+        bail!("a key has 64 hexadecimal digits");
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16)
+            .ok()
+            .context("a key has 64 hexadecimal digits")?;
+    }
+    Ok(SealKey::new(bytes))
+}
+
 /// Six letters and digits, a letter first, that depend on `text` alone.
 fn short_name(text: &str) -> String {
     // FNV-1a; spreads well, and nothing hangs on its strength.
@@ -384,6 +451,31 @@ mod tests {
 
     use super::*;
     use crate::machine::RandomIds;
+
+    #[test]
+    fn a_seal_key_is_made_once_and_another_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path()).unwrap();
+        let made = home.seal_key(None).unwrap();
+        assert_eq!(home.seal_key(None).unwrap().bytes(), made.bytes());
+        let path = dir.path().join("seal.key");
+        let mode = fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let other = dir.path().join("other.key");
+        fs::write(&other, "0f".repeat(32) + "\n").unwrap();
+        let refused = home.seal_key(Some(&other)).unwrap_err().to_string();
+        assert!(refused.contains("are sealed with key"), "{refused}");
+        let fresh = tempfile::tempdir().unwrap();
+        let home = Home::at(fresh.path()).unwrap();
+        let given = home.seal_key(Some(&other)).unwrap();
+        assert_eq!(given.bytes(), &[0x0f; SEAL_KEY_BYTES]);
+        for bad in ["", "0f", &"0g".repeat(32), &"é".repeat(32)] {
+            fs::write(&other, bad).unwrap();
+            assert!(home.seal_key(Some(&other)).is_err(), "{bad}");
+        }
+        let missing = dir.path().join("nothing");
+        assert!(home.seal_key(Some(&missing)).is_err());
+    }
 
     #[test]
     fn keys_are_made_once_and_kept_private() {

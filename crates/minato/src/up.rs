@@ -139,7 +139,11 @@ async fn control(
             args::Pace::Fast => Pace::FAST,
             args::Pace::Aws => Pace::AWS,
         },
-        ..Config::new(&args.account_id, &args.region)
+        ..Config::new(
+            &args.account_id,
+            &args.region,
+            home.seal_key(args.seal_key_file.as_deref())?,
+        )
     };
     let control = ControlPlane::open(
         config,

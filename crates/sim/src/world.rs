@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use minato_client::{ApiClient, CallError, Credentials, Endpoint};
 use minato_control::logs::LogStore;
+use minato_control::seal::{SEAL_KEY_BYTES, SealKey};
 use minato_control::{
     Caller, Config, ControlPlane, Credential, coverage, tables,
 };
@@ -209,7 +210,7 @@ impl World {
 }
 
 fn config() -> Config {
-    Config::new(ACCOUNT, REGION)
+    Config::new(ACCOUNT, REGION, SealKey::new([0; SEAL_KEY_BYTES]))
 }
 
 fn root() -> Credential {

@@ -16,7 +16,9 @@ pub mod logs;
 pub mod minato;
 pub mod model;
 pub mod protocol;
+pub mod secretsmanager;
 pub mod sigv4;
+pub mod ssm;
 pub mod sts;
 pub mod tcs;
 pub mod text;
@@ -39,6 +41,8 @@ mod tests {
             &sts::SERVICE,
             &ec2::SERVICE,
             &iam::SERVICE,
+            &secretsmanager::SERVICE,
+            &ssm::SERVICE,
             &minato::SERVICE,
         ] {
             for operation in service.operations {

@@ -18,7 +18,9 @@ use minato_wire::protocol::{self, Target};
 use minato_wire::sigv4::{
     AuthError, Expected, Key, KeyCache, Proof, RequestParts, Unverified,
 };
-use minato_wire::{ApiError, Timestamp, ec2, ecs, iam, logs, sts};
+use minato_wire::{
+    ApiError, Timestamp, ec2, ecs, iam, logs, secretsmanager, ssm, sts,
+};
 use serde_json::{Value, json};
 
 const SERVICES: &[&Service] = &[
@@ -27,6 +29,8 @@ const SERVICES: &[&Service] = &[
     &sts::SERVICE,
     &ec2::SERVICE,
     &iam::SERVICE,
+    &secretsmanager::SERVICE,
+    &ssm::SERVICE,
 ];
 
 /// Runs the script with one JSON document a line, both ways.

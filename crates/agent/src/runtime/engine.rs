@@ -302,9 +302,14 @@ impl Runtime for EngineRuntime {
         })
     }
 
-    fn start<'a>(&'a self, container: &'a str) -> Op<'a, Started> {
+    fn start<'a>(
+        &'a self,
+        container: &'a str,
+        secrets: SecretEnv,
+    ) -> Op<'a, Started> {
         Box::pin(async move {
-            let started = self.containers.start(&id(container)?).await;
+            let id = id(container)?;
+            let started = self.containers.start_with(&id, secrets).await;
             started.map_err(|error| other(&error))
         })
     }

@@ -48,6 +48,7 @@ pub(crate) struct FakeContainer {
     pub(crate) spec: ContainerSpec,
     pub(crate) started: Option<Started>,
     pub(crate) exit: Option<Exit>,
+    pub(crate) secrets: SecretEnv,
     checks: usize,
 }
 
@@ -288,13 +289,14 @@ impl Runtime for FakeRuntime {
                 spec,
                 started: None,
                 exit: None,
+                secrets: SecretEnv::default(),
                 checks: 0,
             });
             Ok(())
         })
     }
 
-    fn start<'a>(&'a self, id: &'a str) -> Op<'a, Started> {
+    fn start<'a>(&'a self, id: &'a str, secrets: SecretEnv) -> Op<'a, Started> {
         let owned = id.to_owned();
         self.enter("start", id, move |world| {
             let id = owned.as_str();
@@ -305,6 +307,7 @@ impl Runtime for FakeRuntime {
             }
             let started = Started { pid: 1, at_ms: 1_000 };
             container.started = Some(started);
+            container.secrets = secrets;
             let image = container.spec.args[0].clone();
             let script = world.scripts.get(&image).cloned();
             let script = script.unwrap_or_default();

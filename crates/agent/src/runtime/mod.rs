@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use minato_engine::container::{
     BindMount, Capabilities, ContainerId, ContainerSpec, ContainerState,
     DeviceMapping, ExecOutput, ExecSpec, Exit, ExitReason, LogLimits, Netns,
-    Resources, Started, TmpfsMount, Ulimit,
+    Resources, SecretEnv, Started, TmpfsMount, Ulimit,
 };
 pub use minato_engine::image::PullBehavior;
 
@@ -330,8 +330,8 @@ pub trait Runtime: Send + Sync + fmt::Debug + 'static {
     /// Makes a container, not started.
     fn create<'a>(&'a self, spec: &'a ContainerSpec) -> Op<'a, ()>;
 
-    /// Starts it.
-    fn start<'a>(&'a self, id: &'a str) -> Op<'a, Started>;
+    /// Starts it, with variables that no disk may hold.
+    fn start<'a>(&'a self, id: &'a str, secrets: SecretEnv) -> Op<'a, Started>;
 
     /// Sends it a signal, such as `SIGTERM`.
     fn signal<'a>(&'a self, id: &'a str, signal: &'a str) -> Op<'a, ()>;

@@ -10,7 +10,7 @@ use minato_wire::ecs::Attribute;
 use crate::config::AgentConfig;
 
 /// Capabilities by the upstream agent's names.
-const CAPABILITIES: [&str; 27] = [
+const CAPABILITIES: [&str; 29] = [
     "com.amazonaws.ecs.capability.privileged-container",
     "com.amazonaws.ecs.capability.docker-remote-api.1.17",
     "com.amazonaws.ecs.capability.docker-remote-api.1.18",
@@ -34,6 +34,8 @@ const CAPABILITIES: [&str; 27] = [
     // Logs are sent in the host's own name: in a control plane of one
     // account an execution role changes nothing about where they may go.
     "ecs.capability.execution-role-awslogs",
+    "ecs.capability.secrets.asm.environment-variables",
+    "ecs.capability.secrets.ssm.environment-variables",
     "ecs.capability.task-cpu-mem-limit",
     "ecs.capability.increased-task-cpu-limit",
     "ecs.capability.task-eni",

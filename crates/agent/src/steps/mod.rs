@@ -8,7 +8,7 @@
 //! each step in turn.
 //!
 //! A task has a list (cgroup, network, volumes), and each container has one
-//! (image, address, ports, files, log, create, start).
+//! (secrets, image, address, ports, files, log, create, start).
 
 mod address;
 mod cgroup;
@@ -20,11 +20,13 @@ mod mounts;
 mod network;
 mod nofile;
 mod ports;
+mod secrets;
 mod start;
 #[cfg(test)]
 mod tests;
 mod volumes;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -34,6 +36,8 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
+
+pub use secrets::SecretCell;
 
 use crate::agent::Services;
 use crate::runtime::RuntimeError;
@@ -76,15 +80,18 @@ pub trait Step<C, F>: Send + Sync {
 #[error("{kind}: {message}")]
 pub struct StepError {
     /// Such as `CannotPullContainerError`.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// The rest.
     pub message: String,
 }
 
 impl StepError {
     /// An error of the kind given.
-    pub fn new(kind: &'static str, message: impl fmt::Display) -> StepError {
-        StepError { kind, message: message.to_string() }
+    pub fn new(
+        kind: impl Into<Cow<'static, str>>,
+        message: impl fmt::Display,
+    ) -> StepError {
+        StepError { kind: kind.into(), message: message.to_string() }
     }
 
     /// For `map_err`: an engine error under the kind given.
@@ -211,6 +218,8 @@ pub struct ContainerContext {
     pub plan: Arc<ContainerPlan>,
     /// Names and addresses of linked containers, for `/etc/hosts`.
     pub links: BTreeMap<String, (Vec<String>, Ipv4Addr)>,
+    /// Its secrets, once they were fetched; in memory only.
+    pub secrets: SecretCell,
 }
 
 impl ContainerContext {
@@ -232,6 +241,7 @@ pub fn task_steps() -> StepList<TaskContext, TaskFacts> {
 /// The steps of a container.
 pub fn container_steps() -> StepList<ContainerContext, ContainerFacts> {
     StepList::new(vec![
+        Box::new(secrets::FetchSecrets),
         Box::new(image::PullImage),
         Box::new(address::Address),
         Box::new(ports::Ports),

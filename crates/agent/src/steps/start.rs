@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 
-use super::{ContainerContext, Step, StepError};
+use super::{ContainerContext, Step, StepError, secrets};
 use crate::task::record::ContainerFacts;
 
 pub(super) struct Start;
@@ -18,11 +18,12 @@ impl Step<ContainerContext, ContainerFacts> for Start {
         facts: &'a mut ContainerFacts,
     ) -> BoxFuture<'a, Result<(), StepError>> {
         Box::pin(async move {
+            let secrets = secrets::fetched(cx).await?.clone();
             let started = cx
                 .task
                 .services
                 .runtime
-                .start(&cx.plan.id)
+                .start(&cx.plan.id, secrets)
                 .await
                 .map_err(StepError::of("CannotStartContainerError"))?;
             facts.started_at_ms = Some(started.at_ms);

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::create::container_spec;
 use super::*;
-use crate::runtime::Netns;
+use crate::runtime::{Netns, SecretEnv};
 use crate::task::decode::decode_task;
 use crate::test_support::{Rig, TASK_ID, id_of, task};
 
@@ -79,6 +79,7 @@ impl Fixture {
             task_facts,
             plan: Arc::new(self.task.plan.containers[0].clone()),
             links: BTreeMap::new(),
+            secrets: SecretCell::default(),
         }
     }
 
@@ -326,4 +327,108 @@ async fn a_taken_port_is_a_clear_failure() {
     );
     let calls = rig.runtime.calls();
     assert!(!calls.contains(&format!("start {}", id_of("web"))));
+}
+
+/// A container with these secrets, fetched and started.
+async fn with_secrets(
+    launch_type: &str,
+    secrets: Value,
+) -> (Fixture, Result<(), UpError>) {
+    let rig = Rig::new();
+    let mut task = full_task("bridge");
+    task.launch_type = Some(launch_type.into());
+    task.containers[0].secrets = serde_json::from_value(secrets).unwrap();
+    let plan = Arc::new(decode_task(&task).unwrap());
+    let dir = rig.dir.path().join("tasks").join(TASK_ID);
+    let task = TaskContext { services: rig.services(), plan, dir };
+    let fixture = Fixture { rig, task };
+    let mut task_facts = TaskFacts::default();
+    up(&task_steps(), &fixture.task, &mut task_facts).await.unwrap();
+    let cx = fixture.container(task_facts);
+    let mut facts = ContainerFacts::default();
+    let ended = up(&container_steps(), &cx, &mut facts).await;
+    (fixture, ended)
+}
+
+#[tokio::test(start_paused = true)]
+async fn secrets_reach_the_start_and_no_file() {
+    let arn = "arn:aws:secretsmanager:us-east-1:1:secret:db-AbCdEf";
+    let of = |name: &str, provider: &str, from: &str| {
+        json!({"name": name, "provider": provider, "region": "us-east-1",
+               "valueFrom": from, "target": "CONTAINER"})
+    };
+    let mut secrets = vec![
+        of("WHOLE", "asm", arn),
+        of("USER", "asm", &format!("{arn}:user::")),
+        of("PORT", "asm", &format!("{arn}:port::")),
+    ];
+    // More than one call takes.
+    for number in 0..12 {
+        let name = format!("P{number}");
+        secrets.push(of(&name, "ssm", &format!("/p/{number}")));
+    }
+    let (fixture, ended) = with_secrets("EC2", json!(secrets)).await;
+    ended.unwrap();
+    let world = fixture.rig.runtime.world.lock();
+    let container = world.containers.values().next().unwrap();
+    let has = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let mut expected = vec![
+        has("WHOLE", r#"{"user":"u","port":5}"#),
+        has("USER", "u"),
+        has("PORT", "5"),
+    ];
+    for number in 0..12 {
+        let value = format!("of \"/p/{number}\"");
+        expected.push(has(&format!("P{number}"), &value));
+    }
+    assert_eq!(container.secrets, SecretEnv::new(expected));
+    let spec = format!("{:?}", container.spec);
+    assert!(!spec.contains("\"u\"") && !spec.contains("of "), "{spec}");
+    let calls = fixture.rig.api.calls("GetParameters");
+    let counts = calls.iter().map(|c| c["Names"].as_array().unwrap().len());
+    assert_eq!(counts.collect::<Vec<_>>(), [10, 2]);
+    assert!(calls.iter().all(|call| call["WithDecryption"] == true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_is_not_there_fails_in_the_words_of_ecs() {
+    let arn = "arn:aws:secretsmanager:us-east-1:1:secret:";
+    let one = |provider: &str, from: String| {
+        json!([{"name": "S", "provider": provider, "region": "us-east-1",
+                "valueFrom": from}])
+    };
+    let cases = [
+        (
+            "FARGATE",
+            one("asm", format!("{arn}no-AbCdEf")),
+            "ResourceInitializationError: unable to pull secrets or registry",
+        ),
+        (
+            "EC2",
+            one("asm", format!("{arn}no-AbCdEf")),
+            "Fetching secret data from AWS Secrets Manager in region us-east-1: \
+          secret arn:aws:secretsmanager:us-east-1:1:secret:no-AbCdEf: \
+          ResourceNotFoundException",
+        ),
+        (
+            "EC2",
+            one("asm", format!("{arn}db-AbCdEf:pass::")),
+            "retrieved secret from Secrets Manager did not contain json key pass",
+        ),
+        (
+            "EC2",
+            one("ssm", "missing".into()),
+            "Fetching secret data from SSM Parameter Store in us-east-1: \
+          invalid parameters: missing",
+        ),
+    ];
+    for (launch_type, secrets, expected) in cases {
+        let (fixture, ended) = with_secrets(launch_type, secrets).await;
+        let Err(UpError::Failed { step: "secrets", error }) = ended else {
+            panic!("{ended:?}");
+        };
+        let why = error.to_string();
+        assert!(why.contains(expected), "{why}");
+        assert!(fixture.rig.runtime.world.lock().containers.is_empty());
+    }
 }

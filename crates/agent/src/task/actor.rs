@@ -23,7 +23,9 @@ use super::record::{Desired, Lasting, TaskFacts, TaskRecord};
 use super::runner::{Outcome, Phase, Runner, RunnerEvent, log_failures};
 use super::status::{ContainerEvent, ContainerStatus};
 use crate::agent::Services;
-use crate::steps::{ContainerContext, TaskContext, UpError, task_steps};
+use crate::steps::{
+    ContainerContext, SecretCell, TaskContext, UpError, task_steps,
+};
 use crate::store::TaskFiles;
 
 /// News of containers wait so long for more, to go out together.
@@ -303,6 +305,7 @@ impl Actor {
                 task_facts: self.record.facts.clone(),
                 plan: Arc::new(container.clone()),
                 links: links(plan, &self.record, name),
+                secrets: SecretCell::default(),
             },
             facts: known.facts.clone(),
             health: known.health.status,

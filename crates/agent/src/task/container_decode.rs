@@ -9,7 +9,7 @@ use super::decode::{DecodeTaskError, MIB, malformed, seconds, unsupported};
 use super::log_decode::decode_log;
 use super::plan::{
     Condition, ContainerPlan, Dependency, HealthCheck, LinkPlan, MountPlan,
-    PortPlan, VolumesFrom,
+    PortPlan, SecretPlan, SecretStore, VolumesFrom,
 };
 use crate::runtime::{DeviceMapping, PortProtocol, TmpfsMount, Ulimit};
 
@@ -45,6 +45,7 @@ pub(crate) fn decode_container(
         command: overrides.command.unwrap_or_else(|| container.command.clone()),
         entry_point: container.entry_point.clone(),
         environment: container.environment.clone(),
+        secrets: decode_secrets(container)?,
         links: decode_links(container),
         mounts: decode_mounts(container)?,
         volumes_from: container
@@ -108,7 +109,6 @@ fn refuse_unsupported(
             Ok(())
         }
     };
-    refuse(!container.secrets.is_empty(), "secrets")?;
     refuse(!container.environment_files.is_empty(), "environmentFiles")?;
     refuse(
         container.registry_authentication.is_some(),
@@ -121,6 +121,31 @@ fn refuse_unsupported(
         restart.is_some_and(|policy| policy.enabled == Some(true)),
         "restartPolicy",
     )
+}
+
+fn decode_secrets(
+    container: &acs::Container,
+) -> Result<Vec<SecretPlan>, DecodeTaskError> {
+    let mut secrets = vec![];
+    for secret in &container.secrets {
+        if secret.target.as_deref() == Some("LOG_DRIVER") {
+            return Err(unsupported("secretOptions of a log configuration"));
+        }
+        let store = match secret.provider.as_deref() {
+            Some("asm") => SecretStore::SecretsManager,
+            Some("ssm") => SecretStore::ParameterStore,
+            other => {
+                return Err(malformed(format!("secret provider {other:?}")));
+            }
+        };
+        secrets.push(SecretPlan {
+            name: secret.name.clone(),
+            store,
+            region: secret.region.clone(),
+            value_from: secret.value_from.clone(),
+        });
+    }
+    Ok(secrets)
 }
 
 fn decode_links(container: &acs::Container) -> Vec<LinkPlan> {

@@ -89,6 +89,28 @@ pub enum VolumePlan {
     Host(PathBuf),
 }
 
+/// A variable that holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretPlan {
+    /// The variable.
+    pub name: String,
+    /// Who keeps it.
+    pub store: SecretStore,
+    /// The region it is kept in.
+    pub region: Option<String>,
+    /// The name or ARN, as the definition has it.
+    pub value_from: String,
+}
+
+/// Where secrets are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SecretStore {
+    /// AWS Secrets Manager.
+    SecretsManager,
+    /// The Parameter Store of Systems Manager.
+    ParameterStore,
+}
+
 /// A container to run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ContainerPlan {
@@ -108,6 +130,8 @@ pub struct ContainerPlan {
     pub entry_point: Vec<String>,
     /// Variables over the image's.
     pub environment: BTreeMap<String, String>,
+    /// Variables whose values are fetched before it starts.
+    pub secrets: Vec<SecretPlan>,
     /// CPU shares.
     pub cpu_shares: u64,
     /// Memory limit.

@@ -122,7 +122,10 @@ async fn run_expire(cx: Arc<Context>, stop: CancellationToken) {
         tokio::select! {
             biased; // a run from one seed is the same run
             () = stop.cancelled() => return,
-            _ = timer.tick() => expire::pass(&cx).await,
+            _ = timer.tick() => {
+                expire::pass(&cx).await;
+                crate::services::secretsmanager::sweep::pass(&cx).await;
+            }
         }
     }
 }

@@ -9,6 +9,8 @@ pub(crate) mod ecs;
 pub(crate) mod iam;
 pub(crate) mod logs;
 pub(crate) mod minato;
+pub(crate) mod secretsmanager;
+mod ssm;
 pub(crate) mod sts;
 
 use minato_store::Tables;
@@ -75,6 +77,10 @@ pub(crate) async fn dispatch(
         "iam" => iam::dispatch(cx, &scope, name, call.input).await,
         "logs" => logs::dispatch(cx, &scope, name, call.input).await,
         "minato" => minato::dispatch(cx, &scope, name, call.input).await,
+        "secretsmanager" => {
+            secretsmanager::dispatch(cx, &scope, name, call.input).await
+        }
+        "ssm" => ssm::dispatch(cx, &scope, name, call.input).await,
         "sts" => sts::dispatch(cx, &scope, name, call.input).await,
         other => Err(ApiError::new(
             "UnknownOperationException",
@@ -106,6 +112,16 @@ pub(crate) fn coverage() -> Vec<ServiceCoverage> {
             service: &minato_wire::iam::SERVICE,
             verdicts: iam::COVERAGE,
             others: Some(iam::OTHERS),
+        },
+        ServiceCoverage {
+            service: &minato_wire::secretsmanager::SERVICE,
+            verdicts: secretsmanager::COVERAGE,
+            others: None,
+        },
+        ServiceCoverage {
+            service: &minato_wire::ssm::SERVICE,
+            verdicts: ssm::COVERAGE,
+            others: Some(ssm::OTHERS),
         },
         ServiceCoverage {
             service: &minato_wire::sts::SERVICE,
@@ -157,7 +173,8 @@ pub(crate) fn reason(coverage: &[(&str, Support)], operation: &str) -> String {
 
 /// Adds the tables of the services that keep rows of their own.
 pub(crate) fn tables(tables: Tables) -> Tables {
-    sts::tables(iam::tables(logs::tables(ec2::tables(tables))))
+    let tables = logs::tables(ec2::tables(tables));
+    ssm::tables(secretsmanager::tables(sts::tables(iam::tables(tables))))
 }
 
 /// The credential of an access key id, whoever issued it.

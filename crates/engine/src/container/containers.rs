@@ -28,7 +28,7 @@ use super::paths::ContainerPaths;
 use super::protocol::{Answer, Launch, RequestBody, Running};
 use super::{
     ContainerId, ContainerSpec, ContainerState, ContainerStats, ExecOutput,
-    ExecSpec, Exit, Started,
+    ExecSpec, Exit, SecretEnv, Started,
 };
 use crate::cgroup::{Cgroups, Layout};
 

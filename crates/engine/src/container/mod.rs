@@ -19,6 +19,7 @@ mod paths;
 mod plan;
 mod protocol;
 mod seccomp;
+mod secret_env;
 #[expect(
     unsafe_code,
     reason = "fork, setns, capset, seccomp and bpf have no safe wrappers"
@@ -38,6 +39,7 @@ pub use logs::{
 };
 pub use overlay::{LAYERS_MAX, RootfsError};
 pub use seccomp::SeccompError;
+pub use secret_env::SecretEnv;
 pub use shim::shim_main;
 pub use spec::*;
 pub use user::ResolveUserError;

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Exit, Started};
+use super::{Exit, SecretEnv, Started};
 
 /// Version of requests and answers.
 pub(crate) const PROTOCOL: u32 = 1;
@@ -45,6 +45,9 @@ pub(crate) struct Launch {
     /// `/proc/PID/ns/...` paths for namespaces taken from other containers.
     pub(crate) pid_namespace: Option<PathBuf>,
     pub(crate) ipc_namespace: Option<PathBuf>,
+    /// Variables that are in this file, in memory, and nowhere else.
+    #[serde(default)]
+    pub(crate) secret_env: SecretEnv,
 }
 
 /// How to turn a process in the container's namespaces into the command.

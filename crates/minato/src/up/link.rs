@@ -10,7 +10,7 @@ use minato_client::{ApiClient, CallError};
 use minato_control::{
     AgentHello, AgentLink, ControlPlane, OpenSessionError, SessionKind,
 };
-use minato_wire::{ecs, logs};
+use minato_wire::{ecs, logs, secretsmanager, ssm};
 use serde_json::Value;
 
 /// Opens sessions as channels.
@@ -106,6 +106,8 @@ impl Api for ClientApi {
             let service = match service {
                 ApiService::Ecs => &ecs::SERVICE,
                 ApiService::Logs => &logs::SERVICE,
+                ApiService::SecretsManager => &secretsmanager::SERVICE,
+                ApiService::Ssm => &ssm::SERVICE,
             };
             let client = self.client.in_region(region);
             let called = client.call_value(service, operation, &input).await;

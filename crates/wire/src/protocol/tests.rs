@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::{ec2, ecs, iam, logs, sts};
+use crate::{ec2, ecs, iam, logs, secretsmanager, ssm, sts};
 
 const SERVICES: &[&Service] = &[
     &ecs::SERVICE,
@@ -11,6 +11,8 @@ const SERVICES: &[&Service] = &[
     &sts::SERVICE,
     &ec2::SERVICE,
     &iam::SERVICE,
+    &secretsmanager::SERVICE,
+    &ssm::SERVICE,
 ];
 const ID: &str = "8f3c0000-0000-4000-8000-000000000000";
 

@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::model::Member;
-use crate::{ec2, ecs, iam, logs, sts};
+use crate::{ec2, ecs, iam, logs, secretsmanager, ssm, sts};
 
 fn input(
     service: &'static crate::model::Service,
@@ -142,6 +142,8 @@ fn every_pattern_of_the_models_compiles() {
         &sts::SERVICE,
         &ec2::SERVICE,
         &iam::SERVICE,
+        &secretsmanager::SERVICE,
+        &ssm::SERVICE,
     ] {
         for operation in service.operations {
             for shape in

@@ -26,7 +26,7 @@ impl Containers {
             cwd: spec.cwd.clone().unwrap_or(entry.spec.cwd.clone()),
             ..entry.spec.clone()
         };
-        as_container.env.extend(spec.env.iter().cloned());
+        let own_env = spec.env.clone();
         if let Err(e) = plan::check(&as_container) {
             let (id, message) = (id.clone(), e.to_string());
             return Err(ContainerError::Refused { id, message, errno: None });
@@ -34,6 +34,11 @@ impl Containers {
         let shim = |source| ContainerError::Shim { id: id.clone(), source };
         let (inner, owner) = (self.inner.clone(), entry.clone());
         let process = blocking(move || {
+            let launch = read_json::<Launch>(&owner.paths.launch());
+            if let Some(launch) = launch.ok().flatten() {
+                launch.secret_env.set_in(&mut as_container.env);
+            }
+            as_container.env.extend(own_env);
             let groups = &as_container.additional_groups;
             let identity =
                 identity_in(&owner, started, &as_container.user, groups)?;

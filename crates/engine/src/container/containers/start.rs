@@ -23,6 +23,15 @@ impl Containers {
         &self,
         id: &ContainerId,
     ) -> Result<Started, StartContainerError> {
+        self.start_with(id, SecretEnv::default()).await
+    }
+
+    /// As [`Containers::start`], with variables that no disk may hold.
+    pub async fn start_with(
+        &self,
+        id: &ContainerId,
+        secret_env: SecretEnv,
+    ) -> Result<Started, StartContainerError> {
         let missing = || StartContainerError::NotFound { id: id.clone() };
         let entry = self.entry(id).ok_or_else(missing)?;
         let _turn = entry.turn.lock().await;
@@ -56,7 +65,9 @@ impl Containers {
             source,
         };
         let started = blocking(move || {
-            inner.start_shim(&owner, pid_namespace, ipc_namespace)
+            let launch =
+                inner.launch(&owner, pid_namespace, ipc_namespace, secret_env);
+            inner.start_shim(&owner, &launch)
         })
         .await
         .map_err(|source| failed("start the shim", source))??;
@@ -93,11 +104,31 @@ impl Containers {
 }
 
 impl Inner {
-    fn start_shim(
+    fn launch(
         &self,
         entry: &Entry,
         pid_namespace: Option<PathBuf>,
         ipc_namespace: Option<PathBuf>,
+        secret_env: SecretEnv,
+    ) -> Launch {
+        Launch {
+            version: LAUNCH,
+            root: entry.paths.root.clone(),
+            run: entry.paths.run.clone(),
+            cgroup: entry.cgroup.clone(),
+            shim_cgroup: format!("{}/shims", self.config.cgroup_root),
+            filters: self.filters(),
+            mount_points: self.mount_points(),
+            pid_namespace,
+            ipc_namespace,
+            secret_env,
+        }
+    }
+
+    fn start_shim(
+        &self,
+        entry: &Entry,
+        launch: &Launch,
     ) -> Result<Started, StartContainerError> {
         let id = || entry.spec.id.clone();
         let failed = |action| {
@@ -105,18 +136,7 @@ impl Inner {
             move |source| StartContainerError::Io { id, action, source }
         };
         let paths = &entry.paths;
-        let launch = Launch {
-            version: LAUNCH,
-            root: paths.root.clone(),
-            run: paths.run.clone(),
-            cgroup: entry.cgroup.clone(),
-            shim_cgroup: format!("{}/shims", self.config.cgroup_root),
-            filters: self.filters(),
-            mount_points: self.mount_points(),
-            pid_namespace,
-            ipc_namespace,
-        };
-        write_json(&paths.launch(), &launch)
+        write_json(&paths.launch(), launch)
             .map_err(failed("write the plan"))?;
         let report = self.run_shim(&paths.launch());
         if report.is_err() {

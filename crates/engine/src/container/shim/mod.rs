@@ -65,7 +65,8 @@ fn run(path: &Path, report: &mut File) -> Result<(), LaunchFailure> {
     }
     let paths =
         ContainerPaths { root: order.root.clone(), run: order.run.clone() };
-    let Kept::<ContainerSpec> { spec, .. } = read(&paths.spec())?;
+    let Kept::<ContainerSpec> { mut spec, .. } = read(&paths.spec())?;
+    order.secret_env.set_in(&mut spec.env);
     let listener = listen(&paths.run)
         .map_err(|e| failed("could not listen on the socket", &e))?;
     let running = launch::launch(&spec, &order, &paths)?;
