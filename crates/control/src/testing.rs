@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::context::{Context, Scope};
 use crate::logs::LogStore;
 use crate::seal::{SEAL_KEY_BYTES, SealKey};
-use crate::tables::{ContainerInstance, Host, Needs, Task};
+use crate::tables::{ContainerInstance, Host, Needs, Task, TaskDefinition};
 
 /// The account of every test.
 pub(crate) const ACCOUNT: &str = "000000000000";
@@ -160,4 +160,23 @@ pub(crate) fn instance(number: usize, zone: &str) -> (Host, ContainerInstance) {
         version: 1,
     };
     (host, instance)
+}
+
+/// The definition of the tasks that [`task_on`] makes, with these roles.
+pub(crate) fn definition(
+    task_role: Option<&str>,
+    execution_role: Option<&str>,
+) -> TaskDefinition {
+    TaskDefinition {
+        account: ACCOUNT.into(),
+        region: REGION.into(),
+        family: "f".into(),
+        revision: 1,
+        definition: minato_wire::ecs::TaskDefinition {
+            task_role_arn: task_role.map(str::to_owned),
+            execution_role_arn: execution_role.map(str::to_owned),
+            ..Default::default()
+        },
+        tags: vec![],
+    }
 }

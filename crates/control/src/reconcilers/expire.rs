@@ -2,11 +2,15 @@
 
 mod services;
 
+use std::sync::Arc;
+
 use minato_store::{Key, Row, Snapshot, Tx};
 use minato_wire::ecs::{DaemonTaskDefinitionStatus, TaskDefinitionStatus};
 use minato_wire::{ApiError, Timestamp};
 
 use crate::context::Context;
+use crate::services::sts;
+use crate::services::sts::rows::{SessionRow, TaskRoles};
 use crate::tables::{
     CapacityProvider, DAEMON_PREFIX, Daemon, DaemonTaskDefinition,
     RunTaskToken, Service, ServiceRevision, Task, TaskDefinition, TaskSet,
@@ -36,6 +40,8 @@ pub(super) async fn pass(cx: &Context) {
         now.millis_since(row.used_at) > TOKEN_LIFE_MS
     });
     let definitions = deleted_definitions(&rows);
+    let sessions = expired_sessions(&rows, now);
+    let roles = roles_of_none(&rows);
     let services = services::Expired::find(&rows, now, kept_ms);
     let is_over = |at: Timestamp| now.millis_since(at) > kept_ms;
     let providers = keys(&rows, |row: &CapacityProvider| {
@@ -49,6 +55,8 @@ pub(super) async fn pass(cx: &Context) {
         && providers.is_empty()
         && tokens.is_empty()
         && definitions.is_empty()
+        && sessions.is_empty()
+        && roles.is_empty()
         && services.is_empty()
     {
         return;
@@ -69,6 +77,12 @@ pub(super) async fn pass(cx: &Context) {
         for key in providers {
             tx.delete::<CapacityProvider>(&key);
         }
+        for key in sessions {
+            tx.delete::<SessionRow>(&key);
+        }
+        for roles in roles {
+            sts::tasks::revoke_if_over(tx, &roles);
+        }
         services.remove(tx);
         Ok(())
     });
@@ -87,6 +101,25 @@ fn keys<R: Row>(rows: &Snapshot, is_wanted: impl Fn(&R) -> bool) -> Vec<Key> {
         .map(|row| row.key())
         .take(BATCH_MAX)
         .collect()
+}
+
+/// Temporary credentials that are over.
+fn expired_sessions(rows: &Snapshot, now: Timestamp) -> Vec<Key> {
+    rows.by_index::<SessionRow>(SessionRow::BY_EXPIRY, &Key::root())
+        .take_while(|session| session.expires_at <= now)
+        .map(|session| session.key())
+        .take(BATCH_MAX)
+        .collect()
+}
+
+/// Roles that were left to tasks which are over or gone.
+fn roles_of_none(rows: &Snapshot) -> Vec<Arc<TaskRoles>> {
+    let is_over = |roles: &Arc<TaskRoles>| {
+        let task = rows.get::<Task>(&roles.key());
+        task.is_none_or(|task| task.is_stopped())
+    };
+    let all = rows.scan::<TaskRoles>(&Key::root());
+    all.filter(is_over).take(BATCH_MAX).collect()
 }
 
 /// Removes a definition. One of a daemon is still shown for a while: a waiter

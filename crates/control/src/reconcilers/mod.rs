@@ -6,6 +6,7 @@
 
 mod expire;
 mod provision;
+mod roles;
 pub(crate) mod services;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::context::Context;
 use crate::tables::{Host, Task};
 
-/// How often what has run out is looked for.
+/// How often what has run out, or soon will, is looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 
 /// The wait after a pass that could not store its decision.
@@ -125,6 +126,7 @@ async fn run_expire(cx: Arc<Context>, stop: CancellationToken) {
             _ = timer.tick() => {
                 expire::pass(&cx).await;
                 crate::services::secretsmanager::sweep::pass(&cx).await;
+                roles::pass(&cx).await;
             }
         }
     }

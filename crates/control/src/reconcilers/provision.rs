@@ -162,5 +162,5 @@ fn deprovision(tx: &mut Tx, mut row: Task, _id: u128, now: Timestamp) {
     }
     row.task.version = Some(row.task.version.unwrap_or(0) + 1);
     report::ended(&mut row, now);
-    tx.put(row);
+    report::keep(tx, row);
 }

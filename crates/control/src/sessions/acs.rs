@@ -15,13 +15,18 @@ use minato_wire::acs::{
     Heartbeat, Message, Payload, Task as PayloadTask, TaskIdentifier,
     TaskManifest, TaskStopVerificationAck,
 };
-use minato_wire::ecs;
+use minato_wire::{Timestamp, ecs};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::credentials::{credentials, refresh};
 use super::router::Mail;
 use super::{AgentHello, Peer, payload};
 use crate::context::Context;
+use crate::services::ecs::tasks::report;
+use crate::services::sts;
+use crate::services::sts::rows::TaskRoles;
+use crate::services::sts::tasks::TaskRoleError;
 use crate::tables::{ContainerInstance, Host, Task};
 
 /// Agents give up on a silent session after one to two minutes; the real
@@ -41,6 +46,8 @@ pub(super) struct Session {
     to_agent: mpsc::Sender<String>,
     hello: AgentHello,
     told: BTreeMap<String, Told>,
+    /// Which credentials the agent has of a task: when they are renewed.
+    handed: BTreeMap<String, Timestamp>,
 }
 
 impl Session {
@@ -50,7 +57,8 @@ impl Session {
         to_agent: mpsc::Sender<String>,
         hello: AgentHello,
     ) -> Session {
-        Session { cx, peer, to_agent, hello, told: BTreeMap::new() }
+        let (told, handed) = (BTreeMap::new(), BTreeMap::new());
+        Session { cx, peer, to_agent, hello, told, handed }
     }
 
     pub(super) async fn run(
@@ -120,15 +128,26 @@ impl Session {
             Mail::All => self.look_at_all().await,
             Mail::Tasks(keys) => {
                 let rows = self.cx.snapshot();
-                for row in keys.iter().filter_map(|key| rows.get::<Task>(key)) {
-                    self.tell(&row).await;
-                }
+                let tasks = keys.iter().filter_map(|key| rows.get(key));
+                self.look_at_these(tasks.collect()).await;
             }
         }
     }
 
     async fn look_at_all(&mut self) {
-        for row in self.tasks() {
+        self.look_at_these(self.tasks()).await;
+    }
+
+    async fn look_at_these(&mut self, tasks: Vec<Arc<Task>>) {
+        let need = tasks.iter().filter(|task| needs_credentials(task));
+        if let Err(error) = sts::tasks::issue(&self.cx, need).await {
+            tracing::error!(
+                instance = self.peer.instance_arn,
+                details = error.internal(),
+                "could not issue the credentials of tasks",
+            );
+        }
+        for row in tasks {
             self.tell(&row).await;
         }
     }
@@ -147,29 +166,82 @@ impl Session {
         let told = self.told.get(&row.id).copied();
         if status.is_stopped() {
             self.told.remove(&row.id);
+            self.handed.remove(&row.id);
             return;
         }
         if !status.is_with_agent() {
             return;
         }
-        if row.should_run() {
-            if told.is_none() && status == TaskStatus::Pending {
-                self.send_run(row).await;
-            }
-        } else if told != Some(Told::Stop) {
+        let should_run = row.should_run();
+        if should_run && told.is_none() && status == TaskStatus::Pending {
+            self.send_run(row).await;
+            return;
+        }
+        // The agent knows what it was told of and what it has started.
+        if told.is_some() || row.task.started_at.is_some() {
+            self.send_credentials(row).await;
+        }
+        if !should_run && told != Some(Told::Stop) {
             self.send_stop(row).await;
         }
     }
 
     async fn send_run(&mut self, row: &Task) {
         let rows = self.cx.snapshot();
-        match payload::task(&rows, row) {
-            Ok(task) => {
-                self.told.insert(row.id.clone(), Told::Run);
-                self.send_payload(task).await;
+        let task = match payload::task(&rows, row) {
+            Ok(task) => task,
+            Err(error) => return self.give_up(row, error.to_string()).await,
+        };
+        let handed = match sts::tasks::handed(&self.cx, &rows, row) {
+            Ok(handed) => handed,
+            Err(error @ TaskRoleError::NotAssumable { .. }) => {
+                return self.give_up(row, error.to_string()).await;
             }
-            Err(error) => self.give_up(row, error.to_string()).await,
+            Err(
+                error @ (TaskRoleError::Missing | TaskRoleError::Sealed(_)),
+            ) => {
+                return self.without_credentials(row, &error);
+            }
+        };
+        self.told.insert(row.id.clone(), Told::Run);
+        if let Some(renew_at) = handed.renew_at {
+            self.handed.insert(row.id.clone(), renew_at);
         }
+        self.send_payload(PayloadTask {
+            role_credentials: handed.application.map(credentials),
+            execution_role_credentials: handed.execution.map(credentials),
+            ..task
+        })
+        .await;
+    }
+
+    /// Sends a task's credentials if this session has not sent these. A new
+    /// session always does: an agent keeps none, and one that was away may
+    /// have missed new ones, so what it asks for (`sendCredentials`) is less.
+    async fn send_credentials(&mut self, row: &Task) {
+        let rows = self.cx.snapshot();
+        let Some(roles) = rows.get::<TaskRoles>(&row.key()) else { return };
+        if self.handed.get(&row.id) == Some(&roles.renew_at) {
+            return;
+        }
+        let handed = match sts::tasks::handed(&self.cx, &rows, row) {
+            Ok(handed) => handed,
+            Err(error) => return self.without_credentials(row, &error),
+        };
+        self.handed.insert(row.id.clone(), roles.renew_at);
+        for message in refresh(row, handed, || self.message_id()) {
+            self.send(&message).await;
+        }
+    }
+
+    /// Nothing is sent now: the task is over, or will be looked at again.
+    fn without_credentials(&self, row: &Task, error: &TaskRoleError) {
+        tracing::warn!(
+            instance = self.peer.instance_arn,
+            task = row.id,
+            %error,
+            "credentials were not sent",
+        );
     }
 
     async fn send_stop(&mut self, row: &Task) {
@@ -203,18 +275,13 @@ impl Session {
         let ended = self.cx.transact(move |tx| {
             if let Some(found) = tx.get::<Task>(&key) {
                 let mut row = Task::clone(&found);
-                let report = crate::services::ecs::tasks::report::Report {
+                let report = report::Report {
                     status: Some("STOPPED".to_owned()),
                     reason: Some(why),
                     ..Default::default()
                 };
-                if crate::services::ecs::tasks::report::apply(
-                    &mut row,
-                    report,
-                    |_| true,
-                    now,
-                ) {
-                    tx.put(row);
+                if report::apply(&mut row, report, |_| true, now) {
+                    report::keep(tx, row);
                 }
             }
             Ok(())
@@ -315,6 +382,13 @@ impl Session {
     fn sequence(&self) -> i64 {
         i64::try_from(self.cx.snapshot().revision()).unwrap_or(i64::MAX)
     }
+}
+
+/// Whether an agent has, or is about to have, containers of the task.
+fn needs_credentials(row: &Task) -> bool {
+    let status = row.last_status().parse::<TaskStatus>();
+    status.is_ok_and(TaskStatus::is_with_agent)
+        && (row.should_run() || row.task.started_at.is_some())
 }
 
 fn identifier(

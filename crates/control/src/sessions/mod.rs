@@ -6,6 +6,7 @@
 //! between without either side noticing.
 
 mod acs;
+mod credentials;
 mod payload;
 mod router;
 mod tcs;
@@ -145,3 +146,6 @@ fn peer(cx: &Context, hello: &AgentHello) -> Result<Peer, OpenSessionError> {
         ),
     })
 }
+
+#[cfg(test)]
+mod tests;

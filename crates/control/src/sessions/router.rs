@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::services::sts::rows::TaskRoles;
 use crate::tables::{Host, Task};
 
 /// Changes that may wait in a mailbox; a session that has more unread looks at
@@ -21,7 +22,8 @@ const LETTERS_MAX: usize = 1024;
 /// What a session finds in its mailbox.
 #[derive(Debug)]
 pub(super) enum Mail {
-    /// Keys of the host's tasks that changed, in the order of the changes.
+    /// Keys of the host's tasks that changed, or whose credentials did, in the
+    /// order of the changes.
     Tasks(Vec<Key>),
     /// More than fits: any task of the host may have changed.
     All,
@@ -36,6 +38,15 @@ struct Boxes {
     hosts: HashMap<Key, Vec<Arc<Slot>>>,
     /// Nothing will come any more.
     is_closed: bool,
+}
+
+impl Boxes {
+    fn put(&self, host: Option<Key>, task: &Key) {
+        let slots = host.and_then(|host| self.hosts.get(&host));
+        for slot in slots.into_iter().flatten() {
+            slot.put(task);
+        }
+    }
 }
 
 /// A session's mailbox. All that is committed after it was opened comes into
@@ -176,10 +187,12 @@ impl Router {
                     let host = row.map(|task| {
                         Host::key_of(&task.account, &task.region, &task.host)
                     });
-                    let slots = host.and_then(|host| boxes.hosts.get(&host));
-                    for slot in slots.into_iter().flatten() {
-                        slot.put(&change.key);
-                    }
+                    boxes.put(host, &change.key);
+                }
+                let changes = commits.iter();
+                for change in changes.flat_map(|it| it.of::<TaskRoles>()) {
+                    let host = change.after.map(|roles| roles.host_key());
+                    boxes.put(host, &change.key);
                 }
             }
         }

@@ -323,7 +323,7 @@ fn orphan(tx: &mut Tx, scope: &Scope, task: &Task) {
         ec2::eni::release_eni(tx, &row.account, &row.region, &id);
     }
     report::ended(&mut row, scope.now);
-    tx.put(row);
+    report::keep(tx, row);
 }
 
 #[cfg(test)]

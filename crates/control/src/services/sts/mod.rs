@@ -3,6 +3,7 @@
 mod identity;
 pub(crate) mod rows;
 mod sessions;
+pub(crate) mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -41,7 +42,10 @@ operations! {
 
 /// Adds the tables of the service.
 pub(crate) fn tables(tables: Tables) -> Tables {
-    tables.with::<rows::SessionRow>()
+    tables
+        .with::<rows::SessionRow>()
+        .with::<rows::TaskRoles>()
+        .retired("sts.session")
 }
 
 /// The temporary credential of an access key id.
@@ -52,9 +56,13 @@ pub(crate) fn credential(
     let row = cx
         .snapshot()
         .get::<rows::SessionRow>(&rows::SessionRow::key_of(access_key_id))?;
+    let opened = row.open(&cx.config.seal_key).inspect_err(|error| {
+        tracing::warn!(access_key_id, %error, "a session cannot be used");
+    });
+    let rows::Secrets { secret, token } = opened.ok()?;
     Some(Credential {
-        secret: row.secret.clone(),
-        session_token: Some(row.token.clone()),
+        secret,
+        session_token: Some(token),
         expires_at: Some(row.expires_at),
         caller: Caller {
             account: row.account.clone(),

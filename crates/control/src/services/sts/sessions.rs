@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use minato_store::{Key, Row as _, Tx};
-use minato_wire::ApiError;
+use minato_wire::arn::Arn;
 use minato_wire::sts::{
     AssumeRoleRequest, AssumeRoleResponse, AssumedRoleUser, Credentials,
     GetSessionTokenRequest, GetSessionTokenResponse,
 };
+use minato_wire::{ApiError, Timestamp};
 
-use super::rows::SessionRow;
+use super::rows::{Principal, Secrets, SessionRow};
 use crate::context::{Context, Scope};
 use crate::services::iam::base32;
 use crate::services::iam::rows::RoleRow;
@@ -58,15 +59,16 @@ pub(super) async fn assume_role(
     }
     let session = input.role_session_name.unwrap_or_default();
     let RoleRow { account, name, partition, id, .. } = &*role;
-    let arn =
-        format!("arn:{partition}:sts::{account}:assumed-role/{name}/{session}");
-    let user_id = format!("{id}:{session}");
-    let user = AssumedRoleUser {
-        assumed_role_id: Some(user_id.clone()),
-        arn: Some(arn.clone()),
+    let principal = Principal {
+        account: account.clone(),
+        arn: assumed_arn(partition, account, name, &session),
+        user_id: format!("{id}:{session}"),
     };
-    let row = new_session(cx, scope, account.clone(), arn, user_id, seconds);
-    let credentials = keep(cx, scope, row).await?;
+    let user = AssumedRoleUser {
+        assumed_role_id: Some(principal.user_id.clone()),
+        arn: Some(principal.arn.clone()),
+    };
+    let credentials = begin(cx, scope, principal, seconds).await?;
     Ok(AssumeRoleResponse {
         credentials: Some(credentials),
         assumed_role_user: Some(user),
@@ -101,21 +103,10 @@ fn role(
     scope: &Scope,
     arn: &str,
 ) -> Result<Arc<RoleRow>, ApiError> {
-    let mut parts = arn.splitn(6, ':');
-    let head = (parts.next(), parts.next(), parts.next(), parts.next());
-    let (Some("arn"), Some(_), Some("iam"), Some("")) = head else {
-        return Err(invalid(format!("{arn} is invalid")));
-    };
-    let account = parts.next().unwrap_or_default();
-    let name = parts.next().and_then(|resource| {
-        let name = resource.strip_prefix("role/")?;
-        name.rsplit('/').next()
-    });
-    let Some(name) = name else {
-        return Err(invalid(format!("{arn} is invalid")));
-    };
+    let named = RoleArn::parse(arn)
+        .ok_or_else(|| invalid(format!("{arn} is invalid")))?;
     cx.snapshot()
-        .get::<RoleRow>(&RoleRow::key_of(account, name))
+        .get::<RoleRow>(&RoleRow::key_of(named.account(), named.name()))
         .filter(|role| role.arn() == arn)
         .ok_or_else(|| {
             denied(format!(
@@ -146,49 +137,100 @@ pub(super) async fn get_session_token(
     let is_root = scope.caller.arn.ends_with(":root");
     let seconds = if is_root { seconds.min(HOUR_SECONDS) } else { seconds };
     let caller = &scope.caller;
-    let (arn, user_id) = (caller.arn.clone(), caller.user_id.clone());
-    let account = scope.account.clone();
-    let row = new_session(cx, scope, account, arn, user_id, seconds);
-    let credentials = keep(cx, scope, row).await?;
+    let principal = Principal {
+        account: scope.account.clone(),
+        arn: caller.arn.clone(),
+        user_id: caller.user_id.clone(),
+    };
+    let credentials = begin(cx, scope, principal, seconds).await?;
     Ok(GetSessionTokenResponse { credentials: Some(credentials) })
 }
 
+/// The ARN of a role.
+pub(super) struct RoleArn(Arn);
+
+impl RoleArn {
+    /// `None` where it names something else.
+    pub(super) fn parse(text: &str) -> Option<RoleArn> {
+        let arn = RoleArn(text.parse().ok()?);
+        let is_role = arn.0.service() == "iam"
+            && arn.0.region().is_empty()
+            && arn.0.resource().starts_with("role/")
+            && is_role_name(arn.name());
+        is_role.then_some(arn)
+    }
+
+    pub(super) fn partition(&self) -> &str {
+        self.0.partition()
+    }
+
+    pub(super) fn account(&self) -> &str {
+        self.0.account()
+    }
+
+    /// The name, without the path.
+    pub(super) fn name(&self) -> &str {
+        minato_wire::arn::last_part(self.0.resource())
+    }
+}
+
+/// IAM API reference, CreateRole.
+pub(super) fn is_role_name(text: &str) -> bool {
+    let fits =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@_-".contains(&byte);
+    (1..=64).contains(&text.len()) && text.bytes().all(fits)
+}
+
+/// The ARN of a role's session.
+pub(super) fn assumed_arn(
+    partition: &str,
+    account: &str,
+    role: &str,
+    session: &str,
+) -> String {
+    format!("arn:{partition}:sts::{account}:assumed-role/{role}/{session}")
+}
+
 /// Draws a key, a secret and a token.
-fn new_session(
+pub(super) fn new_session(
     cx: &Context,
-    scope: &Scope,
-    account: String,
-    arn: String,
-    user_id: String,
-    seconds: i32,
-) -> SessionRow {
+    principal: Principal,
+    expires_at: Timestamp,
+) -> Result<(SessionRow, Secrets), ApiError> {
     // A UUID gives 80 bits that are all random to 16 digits of base 32.
     let random = |count: usize| -> String {
         (0..count).map(|_| base32(cx.ids.uuid(), 8)).collect()
     };
-    SessionRow {
-        access_key_id: format!("ASIA{}", random(2)),
+    let access_key_id = format!("ASIA{}", random(2));
+    let secrets = Secrets {
         secret: random(5),
         token: format!("FwoGZXIvYXdzE{}", random(12)),
-        expires_at: scope.now.plus_millis(i64::from(seconds) * 1000),
-        account,
-        arn,
-        user_id,
-    }
+    };
+    let key = &cx.config.seal_key;
+    SessionRow::seal(key, access_key_id, &secrets, principal, expires_at)
+        .map(|row| (row, secrets))
+        .map_err(|failure| {
+            ApiError::new("InternalFailure", 500, "Service Unavailable.")
+                .with_internal(failure.to_string())
+        })
 }
 
-async fn keep(
+/// Begins a session and keeps it.
+async fn begin(
     cx: &Context,
     scope: &Scope,
-    row: SessionRow,
+    principal: Principal,
+    seconds: i32,
 ) -> Result<Credentials, ApiError> {
+    let now = scope.now;
+    let expires_at = now.plus_millis(i64::from(seconds) * 1000);
+    let (row, secrets) = new_session(cx, principal, expires_at)?;
     let credentials = Credentials {
         access_key_id: Some(row.access_key_id.clone()),
-        secret_access_key: Some(row.secret.clone()),
-        session_token: Some(row.token.clone()),
-        expiration: Some(row.expires_at),
+        secret_access_key: Some(secrets.secret),
+        session_token: Some(secrets.token),
+        expiration: Some(expires_at),
     };
-    let now = scope.now;
     cx.transact(move |tx| {
         forget_expired(tx, now);
         tx.put(row);
@@ -199,7 +241,7 @@ async fn keep(
 }
 
 /// Removes some of the sessions that are over.
-fn forget_expired(tx: &mut Tx, now: minato_wire::Timestamp) {
+fn forget_expired(tx: &mut Tx, now: Timestamp) {
     let expired: Vec<Arc<SessionRow>> = tx
         .by_index::<SessionRow>(SessionRow::BY_EXPIRY, &Key::root())
         .take_while(|session| session.expires_at <= now)

@@ -5,12 +5,14 @@
 //! `reference/acs-protocol.md`, 5.1 and 5.3).
 
 use minato_core::status::{TaskEvent, TaskStatus};
+use minato_store::Tx;
 use minato_wire::Timestamp;
 use minato_wire::ecs::{
     Container, ContainerStateChange, NetworkBinding, TaskStopCode,
 };
 
 use super::stop;
+use crate::services::sts;
 use crate::tables::Task;
 
 /// Longest container reason kept (API model: `reason` of a container).
@@ -142,6 +144,15 @@ fn stopped(
 pub(crate) fn ended(row: &mut Task, now: Timestamp) {
     row.task.last_status = Some(TaskStatus::Stopped.to_string());
     row.task.stopped_at = Some(now);
+}
+
+/// Keeps a changed task. One that is over loses the credentials of its roles
+/// in the same step.
+pub(crate) fn keep(tx: &mut Tx, row: Task) {
+    if row.is_stopped() {
+        sts::tasks::revoke(tx, &row);
+    }
+    tx.put(row);
 }
 
 /// Why a task ended that nobody had asked to stop.

@@ -10,7 +10,7 @@ use minato_wire::ecs::{
 
 use super::super::lookup;
 use super::find;
-use super::report::{Report, apply};
+use super::report::{Report, apply, keep};
 use crate::context::{Context, Scope};
 use crate::tables::{Task, TaskDefinition};
 
@@ -115,7 +115,7 @@ async fn take(
         };
         let mut row = Task::clone(&found);
         if apply(&mut row, report, is_essential, now) {
-            tx.put(row);
+            keep(tx, row);
         }
         Ok(())
     })
