@@ -6,10 +6,12 @@ use std::{fmt, io};
 
 use minato_core::env::{Clock, Ids};
 use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::Api;
 use crate::backoff::Backoff;
 use crate::config::AgentConfig;
+use crate::endpoint::{self, Endpoint, EndpointSocket};
 use crate::engine::{TaskEngine, TaskView};
 use crate::runtime::Runtime;
 use crate::session::register::{Identity, RegisterError, discover, register};
@@ -49,6 +51,12 @@ pub enum StartAgentError {
         /// Why.
         source: io::Error,
     },
+    /// The task endpoint cannot be served.
+    #[error("could not serve the task endpoint")]
+    Endpoint {
+        /// Why.
+        source: io::Error,
+    },
     /// The control plane does not take it.
     #[error("could not register this host")]
     Register {
@@ -65,6 +73,8 @@ pub struct Agent {
     credentials: Arc<CredentialSets>,
     identity: Identity,
     session: JoinHandle<()>,
+    /// Ends with the agent.
+    _serving: Option<AbortOnDropHandle<()>>,
 }
 
 impl Drop for Agent {
@@ -77,20 +87,33 @@ impl Agent {
     /// Takes over this host's tasks, registers the host and begins to listen.
     ///
     /// Returns once the host is registered, which it tries until the control
-    /// plane can be reached; the tasks are looked after all the while.
+    /// plane can be reached; the tasks are looked after all the while, and
+    /// `socket` answers them.
     pub async fn start(
         services: Arc<Services>,
         connector: Arc<dyn Connector>,
+        socket: Option<EndpointSocket>,
     ) -> Result<Agent, StartAgentError> {
         let engine =
             TaskEngine::open(Arc::clone(&services)).map_err(|source| {
                 let dir = services.config.dir.clone();
                 StartAgentError::Files { dir, source }
             })?;
+        let credentials = Arc::new(CredentialSets::default());
+        let endpoint = match socket {
+            Some(socket) => Some(
+                serve_endpoint(&services, &engine, &credentials, socket)
+                    .map_err(|source| StartAgentError::Endpoint { source })?,
+            ),
+            None => None,
+        };
         let identity = register(&services)
             .await
             .map_err(|source| StartAgentError::Register { source })?;
-        let credentials = Arc::new(CredentialSets::default());
+        let serving = endpoint.map(|(endpoint, serving)| {
+            endpoint.set_container_instance(&identity.container_instance_arn);
+            serving
+        });
         let session = tokio::spawn(converse(
             services,
             engine.clone(),
@@ -98,7 +121,7 @@ impl Agent {
             connector,
             identity.clone(),
         ));
-        Ok(Agent { engine, credentials, identity, session })
+        Ok(Agent { engine, credentials, identity, session, _serving: serving })
     }
 
     /// The container instance's ARN.
@@ -115,6 +138,26 @@ impl Agent {
     pub fn credentials(&self) -> &CredentialSets {
         &self.credentials
     }
+}
+
+/// Begins to answer containers.
+fn serve_endpoint(
+    services: &Arc<Services>,
+    engine: &TaskEngine,
+    credentials: &Arc<CredentialSets>,
+    socket: EndpointSocket,
+) -> io::Result<(Arc<Endpoint>, AbortOnDropHandle<()>)> {
+    let EndpointSocket { listener, fallback } = socket;
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let endpoint = Arc::new(Endpoint::new(
+        Arc::clone(services),
+        engine.clone(),
+        Arc::clone(credentials),
+        fallback,
+    ));
+    let serving = endpoint::serve(listener, Arc::clone(&endpoint));
+    Ok((endpoint, AbortOnDropHandle::new(tokio::spawn(serving))))
 }
 
 /// Both conversations with the control plane, for ever.

@@ -6,6 +6,18 @@ use std::time::Duration;
 
 use crate::runtime::PullBehavior;
 
+/// What containers are told of the task endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TaskEndpoint {
+    /// Nothing: it is not served.
+    #[default]
+    Absent,
+    /// Where credentials and metadata are.
+    Own,
+    /// That, and that AWS's APIs are there too (`AWS_ENDPOINT_URL`).
+    AndApi,
+}
+
 /// What the host is, and how its agent behaves.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
@@ -37,6 +49,8 @@ pub struct AgentConfig {
     pub cleanup_wait: Duration,
     /// When a registry is asked for an image (`ECS_IMAGE_PULL_BEHAVIOR`).
     pub pull_behavior: PullBehavior,
+    /// What containers are told of the task endpoint.
+    pub task_endpoint: TaskEndpoint,
     /// Version told to the control plane.
     pub version: String,
 }
@@ -63,6 +77,7 @@ impl AgentConfig {
             stop_timeout: Duration::from_secs(30),
             cleanup_wait: Duration::from_secs(3 * 60 * 60),
             pull_behavior: PullBehavior::Default,
+            task_endpoint: TaskEndpoint::default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -18,7 +18,7 @@ use crate::task::actor::{self, ActorDeps, TaskCommand, TaskHandle};
 use crate::task::decode::{DecodeTaskError, decode_task, task_id};
 use crate::task::plan::TaskPlan;
 use crate::task::record::{
-    ContainerRecord, Desired, FORMAT, TaskFacts, TaskRecord,
+    ContainerRecord, Desired, EndpointToken, FORMAT, TaskFacts, TaskRecord,
 };
 use crate::task::status::{ContainerStatus, TaskStatus};
 
@@ -269,7 +269,11 @@ impl TaskEngine {
             .containers
             .iter()
             .map(|container| {
-                (container.name.clone(), ContainerRecord::default())
+                let uuid = self.inner.deps.services.ids.uuid();
+                let token = Some(EndpointToken::new(uuid));
+                let known =
+                    ContainerRecord { token, ..ContainerRecord::default() };
+                (container.name.clone(), known)
             })
             .collect();
         TaskRecord {
@@ -309,6 +313,35 @@ impl TaskEngine {
         });
     }
 
+    /// The first task whose record is the one that is looked for.
+    pub(crate) fn find(
+        &self,
+        mut is_it: impl FnMut(&TaskRecord) -> bool,
+    ) -> Option<TaskView> {
+        let tasks = self.inner.tasks.lock();
+        tasks.values().find_map(|known| {
+            let record = Arc::clone(&known.handle.view.borrow());
+            is_it(&record).then(|| TaskView {
+                arn: known.arn.clone(),
+                plan: known.handle.plan.clone(),
+                record,
+            })
+        })
+    }
+
+    /// ARN of the task whose role's credentials have the id given, unless it
+    /// has stopped.
+    pub(crate) fn find_by_credentials(&self, id: &str) -> Option<String> {
+        let tasks = self.inner.tasks.lock();
+        let mut known = tasks.values();
+        let found = known.find(|known| {
+            let plan = known.handle.plan.as_ref();
+            let own = plan.and_then(|plan| plan.credentials_id.as_deref());
+            own == Some(id) && known.handle.view.borrow().stopped_at.is_none()
+        });
+        found.map(|known| known.arn.clone())
+    }
+
     /// Every task the agent knows.
     pub fn tasks(&self) -> Vec<TaskView> {
         let tasks = self.inner.tasks.lock();
@@ -323,10 +356,15 @@ impl TaskEngine {
     }
 }
 
-/// The message as it came, but for credentials: those are never on disk.
+/// The message as it came, but for credentials: of those only the role's id is
+/// on disk, because the containers are told it.
 fn payload_without_secrets(task: &acs::Task) -> Value {
     let mut task = task.clone();
-    task.role_credentials = None;
+    task.role_credentials =
+        task.role_credentials.map(|set| acs::IamRoleCredentials {
+            credentials_id: set.credentials_id,
+            ..acs::IamRoleCredentials::default()
+        });
     task.execution_role_credentials = None;
     // A struct of strings, numbers and lists always has a JSON form.
     serde_json::to_value(&task).unwrap_or_default()

@@ -5,7 +5,8 @@
 //! its containers up and down by lists of [`steps`] over a
 //! [`runtime::Runtime`], keeps what it knows in a file ([`store`]), and
 //! reports by ordinary API calls ([`api`]). [`logs`] sends output to
-//! CloudWatch Logs, [`telemetry`] sends metrics and health.
+//! CloudWatch Logs, [`telemetry`] sends metrics and health, [`endpoint`]
+//! answers what containers ask.
 //!
 //! The agent knows the control plane only as messages and API calls; the
 //! upstream ECS agent could take its place.
@@ -14,6 +15,7 @@ pub mod agent;
 pub mod api;
 pub mod backoff;
 pub mod config;
+pub mod endpoint;
 pub mod engine;
 pub mod logs;
 pub mod runtime;

@@ -164,7 +164,24 @@ impl FakeApi {
                     "InvalidParameters": unknown,
                 }))
             }
-            _ => Ok(json!({"acknowledgment": "ACK"})),
+            _ => Ok(FakeApi::answer_task(operation, input)),
+        }
+    }
+
+    /// What tasks ask by way of the agent, and everything else.
+    fn answer_task(operation: &str, input: &Value) -> Value {
+        match operation {
+            "ListTagsForResource" => {
+                json!({"tags": [{"key": "team", "value": "blue"}]})
+            }
+            "UpdateTaskProtection" => json!({"protectedTasks": [{
+                "taskArn": input["tasks"][0], "expirationDate": 60,
+                "protectionEnabled": input["protectionEnabled"],
+            }]}),
+            "GetTaskProtection" => json!({"failures": [{
+                "arn": input["tasks"][0], "reason": "TASK_NOT_VALID",
+            }]}),
+            _ => json!({"acknowledgment": "ACK"}),
         }
     }
 }

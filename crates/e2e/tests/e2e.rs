@@ -12,6 +12,8 @@ mod crash;
 mod daemons;
 #[path = "e2e/deploy.rs"]
 mod deploy;
+#[path = "e2e/endpoint.rs"]
+mod endpoint;
 #[path = "e2e/ends.rs"]
 mod ends;
 #[path = "e2e/flow.rs"]

@@ -188,6 +188,10 @@ pub(crate) struct UpArgs {
     /// Range of bridge-mode containers; free one by default
     #[arg(long, value_name = "CIDR")]
     pub(crate) bridge_cidr: Option<Ipv4Cidr>,
+    /// Do not set AWS_ENDPOINT_URL in containers: their SDKs call AWS itself,
+    /// unless told otherwise
+    #[arg(long)]
+    pub(crate) no_endpoint_injection: bool,
     /// Mirror of a registry, asked before it: docker.io=http://127.0.0.1:5000
     #[arg(long, value_name = "REGISTRY=URL", value_parser = mirror)]
     pub(crate) mirror: Vec<(String, String)>,

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use minato_agent::agent::{Agent, Services};
-use minato_agent::config::AgentConfig;
+use minato_agent::config::{AgentConfig, TaskEndpoint};
+use minato_agent::endpoint::{EndpointSocket, Fallback};
 use minato_client::{ApiClient, Credentials, Endpoint};
 use minato_control::logs::LogStore;
 use minato_control::{Caller, Config, ControlPlane, coverage};
@@ -165,7 +166,7 @@ fn gateway(
     let trust = if args.any_credentials {
         eprintln!(
             "minato: --any-credentials: signatures are NOT checked; whoever \
-             reaches {} may do everything",
+             reaches {}, and every container, may do everything",
             args.listen
         );
         Trust::AnyCredentials(Caller {
@@ -194,7 +195,7 @@ async fn agent(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let KeyPair { access_key_id, secret_access_key } = keys.agent.clone();
     let client = ApiClient::new(
-        gateway,
+        gateway.clone(),
         Endpoint::in_memory(),
         Credentials { access_key_id, secret_access_key, session_token: None },
         &args.region,
@@ -205,8 +206,18 @@ async fn agent(
         cpu_units: size.cpu_units,
         memory_mib: size.memory_mib,
         auto_scaling_group: args.auto_scaling_group.clone(),
+        task_endpoint: match args.no_endpoint_injection {
+            true => TaskEndpoint::Own,
+            false => TaskEndpoint::AndApi,
+        },
         ..AgentConfig::new(CLUSTER, &args.region, home.agent())
     };
+    let listener = runtime
+        .listen_endpoint()
+        .await
+        .context("could not listen for calls of containers")?;
+    let fallback = Fallback::new(gateway);
+    let socket = EndpointSocket { listener, fallback };
     let services = Services {
         runtime: Arc::new(runtime),
         api: Arc::new(link::ClientApi::new(client)),
@@ -216,7 +227,7 @@ async fn agent(
     };
     let connector =
         link::InProcess::new(control.clone(), &args.account_id, &args.region);
-    Agent::start(Arc::new(services), Arc::new(connector))
+    Agent::start(Arc::new(services), Arc::new(connector), Some(socket))
         .await
         .context("could not start the agent")
 }

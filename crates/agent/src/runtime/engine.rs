@@ -14,7 +14,8 @@ use minato_engine::image::{
     PullOptions, RegistryAuth, RegistryError,
 };
 use minato_engine::network::{
-    HostPort, Network, Protocol, Publish, Subnet, TaskEni, resolv_conf,
+    HostPort, Network, NetworkStepError, Protocol, Publish, Subnet, TaskEni,
+    resolv_conf,
 };
 use tokio::time::Instant;
 
@@ -47,6 +48,13 @@ impl EngineRuntime {
         subnets: Vec<Subnet>,
     ) -> EngineRuntime {
         EngineRuntime { boot_id, containers, images, network, subnets }
+    }
+
+    /// Listens for calls to the task endpoint.
+    pub async fn listen_endpoint(
+        &self,
+    ) -> Result<std::net::TcpListener, NetworkStepError> {
+        self.network.listen_endpoint().await
     }
 
     /// An image that somebody loaded by hand is meant to be run as it is: its

@@ -43,7 +43,7 @@ impl CredentialSets {
         self.sets.lock().get(id).cloned()
     }
 
-    fn put(&self, credentials: IamRoleCredentials) {
+    pub(crate) fn put(&self, credentials: IamRoleCredentials) {
         let id = credentials.credentials_id.clone();
         self.sets.lock().insert(id, credentials);
     }

@@ -10,7 +10,7 @@ use minato_wire::ecs::Attribute;
 use crate::config::AgentConfig;
 
 /// Capabilities by the upstream agent's names.
-const CAPABILITIES: [&str; 29] = [
+const CAPABILITIES: [&str; 31] = [
     "com.amazonaws.ecs.capability.privileged-container",
     "com.amazonaws.ecs.capability.docker-remote-api.1.17",
     "com.amazonaws.ecs.capability.docker-remote-api.1.18",
@@ -36,6 +36,8 @@ const CAPABILITIES: [&str; 29] = [
     "ecs.capability.execution-role-awslogs",
     "ecs.capability.secrets.asm.environment-variables",
     "ecs.capability.secrets.ssm.environment-variables",
+    "com.amazonaws.ecs.capability.task-iam-role",
+    "com.amazonaws.ecs.capability.task-iam-role-network-host",
     "ecs.capability.task-cpu-mem-limit",
     "ecs.capability.increased-task-cpu-limit",
     "ecs.capability.task-eni",

@@ -84,7 +84,7 @@ impl Talk {
         let rig = Rig::new();
         let connector = Arc::new(FakeConnector::default());
         let dynamic: Arc<dyn Connector> = connector.clone();
-        let agent = Agent::start(rig.services(), dynamic).await.unwrap();
+        let agent = Agent::start(rig.services(), dynamic, None).await.unwrap();
         Talk { rig, agent, connector }
     }
 
@@ -115,10 +115,10 @@ async fn it_registers_with_what_it_can_do() {
     let has = |name: &str| attributes.iter().any(|a| a["name"] == name);
     assert!(has("ecs.capability.task-eni"));
     assert!(has("com.amazonaws.ecs.capability.logging-driver.awslogs"));
-    // Nothing serves these.
-    assert!(!has("com.amazonaws.ecs.capability.task-iam-role"));
+    assert!(has("com.amazonaws.ecs.capability.task-iam-role"));
+    assert!(has("ecs.capability.secrets.ssm.environment-variables"));
+    // Nothing serves this.
     assert!(!has("ecs.capability.execute-command"));
-    assert!(!has("ecs.capability.secrets.ssm.environment-variables"));
     let value_of = |name: &str| {
         attributes.iter().find(|a| a["name"] == name).unwrap()["value"].clone()
     };
@@ -141,7 +141,7 @@ async fn a_second_start_registers_as_the_same_instance() {
     let Talk { rig, agent, connector } = talk;
     drop(agent);
     let dynamic: Arc<dyn Connector> = connector;
-    let again = Agent::start(rig.services(), dynamic).await.unwrap();
+    let again = Agent::start(rig.services(), dynamic, None).await.unwrap();
     assert_eq!(again.container_instance_arn(), arn);
     let calls = rig.api.calls("RegisterContainerInstance");
     assert_eq!(calls[1]["containerInstanceArn"], arn);

@@ -7,16 +7,23 @@ use futures_util::future::BoxFuture;
 use super::files::{file_mounts, hostname};
 use super::mounts::mounts;
 use super::{ContainerContext, Step, StepError};
+use crate::config::TaskEndpoint;
 use crate::runtime::{
     Capabilities, ContainerId, ContainerSpec, ImageFacts, LogLimits, Netns,
     Resources, Ulimit,
 };
-use crate::task::plan::{LogPlan, NetworkPlan};
+use crate::task::plan::{ContainerPlan, LogPlan, NetworkPlan, TaskPlan};
 use crate::task::record::ContainerFacts;
 
 pub(super) struct Create;
 
 const KIND: &str = "CannotCreateContainerError";
+
+/// Where the task endpoint is, from every container.
+const ENDPOINT_URL: &str = "http://169.254.170.2";
+
+/// Where SDKs look for another address of AWS's APIs.
+const API_VARIABLE: &str = "AWS_ENDPOINT_URL";
 
 /// The least memory limit; ECS raises a smaller one to it.
 const MEMORY_MIN: u64 = 6 << 20;
@@ -112,7 +119,7 @@ pub(super) fn container_spec(
     spec.tty = plan.tty;
     spec.stdin = plan.open_stdin;
     spec.log = log_limits(&plan.log);
-    spec.labels = labels(cx);
+    spec.labels = labels(&cx.task.plan, plan);
     spec.stop_signal =
         plan.stop_signal.clone().or_else(|| image.stop_signal.clone());
     Ok(spec)
@@ -143,7 +150,8 @@ fn args(
     Ok(args)
 }
 
-/// The image's variables, then the region, then the task definition's.
+/// The image's variables, then the task definition's, then the region where
+/// neither has it, then where the task endpoint is.
 fn env(cx: &ContainerContext, image: &ImageFacts) -> Vec<String> {
     const REGION_NAMES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
     let mut env: BTreeMap<&str, &str> = BTreeMap::new();
@@ -159,7 +167,36 @@ fn env(cx: &ContainerContext, image: &ImageFacts) -> Vec<String> {
             env.insert(name, &cx.task.services.config.region);
         }
     }
+    let endpoint = endpoint_env(cx);
+    for (name, value) in &endpoint {
+        env.insert(name, value);
+    }
+    if cx.task.services.config.task_endpoint == TaskEndpoint::AndApi
+        && !cx.plan.secrets.iter().any(|secret| secret.name == API_VARIABLE)
+    {
+        env.entry(API_VARIABLE).or_insert(ENDPOINT_URL);
+    }
     env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// The variables by which SDKs find credentials, metadata and the agent; no
+/// definition may have them otherwise, as upstream.
+fn endpoint_env(cx: &ContainerContext) -> Vec<(&'static str, String)> {
+    let mut env = vec![];
+    if cx.task.services.config.task_endpoint == TaskEndpoint::Absent {
+        return env;
+    }
+    if let Some(id) = &cx.task.plan.credentials_id {
+        let name = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+        env.push((name, format!("/v2/credentials/{id}")));
+    }
+    if let Some(token) = &cx.token {
+        let url = |part| format!("{ENDPOINT_URL}/{part}/{}", token.reveal());
+        env.push(("ECS_CONTAINER_METADATA_URI", url("v3")));
+        env.push(("ECS_CONTAINER_METADATA_URI_V4", url("v4")));
+        env.push(("ECS_AGENT_URI", url("api")));
+    }
+    env
 }
 
 fn netns(
@@ -217,15 +254,18 @@ fn log_limits(log: &LogPlan) -> LogLimits {
     }
 }
 
-fn labels(cx: &ContainerContext) -> BTreeMap<String, String> {
-    let plan = &cx.task.plan;
-    let mut labels = cx.plan.labels.clone();
+/// A container's own labels and those of ECS.
+pub(crate) fn labels(
+    task: &TaskPlan,
+    plan: &ContainerPlan,
+) -> BTreeMap<String, String> {
+    let mut labels = plan.labels.clone();
     for (name, value) in [
-        ("task-arn", &plan.arn),
-        ("container-name", &cx.plan.name),
-        ("task-definition-family", &plan.family),
-        ("task-definition-version", &plan.revision),
-        ("cluster", &plan.cluster_arn),
+        ("task-arn", &task.arn),
+        ("container-name", &plan.name),
+        ("task-definition-family", &task.family),
+        ("task-definition-version", &task.revision),
+        ("cluster", &task.cluster_arn),
     ] {
         labels.insert(format!("com.amazonaws.ecs.{name}"), value.clone());
     }

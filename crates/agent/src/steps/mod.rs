@@ -37,12 +37,13 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use create::labels;
 pub use secrets::SecretCell;
 
 use crate::agent::Services;
 use crate::runtime::RuntimeError;
 use crate::task::plan::{ContainerPlan, TaskPlan};
-use crate::task::record::{ContainerFacts, TaskFacts};
+use crate::task::record::{ContainerFacts, EndpointToken, TaskFacts};
 
 /// A step's undo that hangs must not keep the ones before it from running.
 const DOWN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -218,6 +219,8 @@ pub struct ContainerContext {
     pub plan: Arc<ContainerPlan>,
     /// Names and addresses of linked containers, for `/etc/hosts`.
     pub links: BTreeMap<String, (Vec<String>, Ipv4Addr)>,
+    /// By which the task endpoint knows it.
+    pub token: Option<EndpointToken>,
     /// Its secrets, once they were fetched; in memory only.
     pub secrets: SecretCell,
 }

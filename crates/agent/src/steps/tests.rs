@@ -79,6 +79,7 @@ impl Fixture {
             task_facts,
             plan: Arc::new(self.task.plan.containers[0].clone()),
             links: BTreeMap::new(),
+            token: Some(EndpointToken::new(7)),
             secrets: SecretCell::default(),
         }
     }

@@ -305,6 +305,7 @@ impl Actor {
                 task_facts: self.record.facts.clone(),
                 plan: Arc::new(container.clone()),
                 links: links(plan, &self.record, name),
+                token: known.token.clone(),
                 secrets: SecretCell::default(),
             },
             facts: known.facts.clone(),

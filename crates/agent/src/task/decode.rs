@@ -82,6 +82,11 @@ pub fn decode_task(task: &acs::Task) -> Result<TaskPlan, DecodeTaskError> {
         family: task.family.clone().unwrap_or_default(),
         revision: task.version.clone().unwrap_or_default(),
         launch_type: task.launch_type.clone().unwrap_or_default(),
+        credentials_id: task
+            .role_credentials
+            .as_ref()
+            .map(|set| set.credentials_id.clone())
+            .filter(|id| !id.is_empty()),
         network,
         cpus: task.cpu.filter(|cpus| *cpus > 0.0),
         memory_bytes: u64::try_from(memory_mib)

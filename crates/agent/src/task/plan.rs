@@ -27,6 +27,8 @@ pub struct TaskPlan {
     pub revision: String,
     /// `EC2`, `FARGATE` or `EXTERNAL`.
     pub launch_type: String,
+    /// Names the credentials of its role, where it has one.
+    pub credentials_id: Option<String>,
     /// How it is connected.
     pub network: NetworkPlan,
     /// Limit on CPU time, in CPUs.

@@ -5,6 +5,7 @@
 //! so are the reports that the control plane has not yet acknowledged.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::path::PathBuf;
 
 use minato_wire::Timestamp;
@@ -111,9 +112,43 @@ pub struct TaskFacts {
     pub netns: Option<PathBuf>,
 }
 
+/// What a container shows the task endpoint to be known: 122 random bits.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EndpointToken(String);
+
+impl EndpointToken {
+    /// In the form of a UUID, as upstream's.
+    pub fn new(uuid: u128) -> EndpointToken {
+        let hex = format!("{uuid:032x}");
+        let parts = [0..8, 8..12, 12..16, 16..20, 20..32];
+        EndpointToken(parts.map(|part| &hex[part]).join("-"))
+    }
+
+    /// Whether it is this one.
+    pub fn is(&self, text: &str) -> bool {
+        self.0 == text
+    }
+
+    /// For the container's environment, and nothing else.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for EndpointToken {
+    // Never in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EndpointToken")
+    }
+}
+
 /// A container, as kept on disk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ContainerRecord {
+    /// By which the task endpoint knows it; none in an older agent's records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<EndpointToken>,
     /// Where it stands.
     pub status: ContainerStatus,
     /// What its steps found out.

@@ -3,10 +3,14 @@
 //! ```text
 //! table ip minato-NAME {
 //!   map ports     { inet_proto . inet_service : ipv4_addr . inet_service }
+//!   map endpoint  { the same: port 80 of the task endpoint, its listener }
+//!   map host-endpoint { the same, for the host's own processes }
 //!   chain guard   { prerouting raw:  127/8 from a bridge, drop }
-//!   chain enter   { prerouting nat:  to this host, dnat to the map's entry }
+//!   chain enter   { prerouting nat:  to this host, dnat to the map's entry;
+//!                   from a bridge to the task endpoint, the same }
 //!   chain local   { output nat:      the same for the host's own processes }
-//!   chain forward { forward filter:  new, not published, from outside, drop }
+//!   chain forward { forward filter:  new, not published, from outside, drop;
+//!                   from a bridge to the task endpoint, drop }
 //!   chain leave   { postrouting nat: masquerade what leaves, what comes from
 //!                   127/8, and what returns to the bridge it came from }
 //! }
@@ -22,12 +26,14 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use super::netlink::{Attributes, Request, Socket, text};
 use super::nft::{
     self, HOOK_FORWARD, HOOK_OUTPUT, HOOK_POSTROUTING, HOOK_PREROUTING, Hook,
-    MapEntry, Rule,
+    Map, MapEntry, Rule,
 };
 use super::route::{ignoring, is};
-use super::{Ipv4Cidr, Protocol};
+use super::{Ipv4Cidr, Protocol, endpoint};
 
-const PORTS: &str = "ports";
+const PORTS: Map = Map { name: "ports", id: 1 };
+const ENDPOINT: Map = Map { name: "endpoint", id: 2 };
+const HOST_ENDPOINT: Map = Map { name: "host-endpoint", id: 3 };
 
 const GUARD: Hook = hook("guard", "filter", HOOK_PREROUTING, -300);
 const ENTER: Hook = hook("enter", "nat", HOOK_PREROUTING, -100);
@@ -92,8 +98,12 @@ pub(super) fn table_set_up(
 }
 
 fn table_requests(table: &str, segments: &[Segment]) -> Vec<Request> {
-    let mut requests =
-        vec![nft::table_create(table), nft::map_create(table, PORTS)];
+    let mut requests = vec![
+        nft::table_create(table),
+        nft::map_create(table, PORTS),
+        nft::map_create(table, ENDPOINT),
+        nft::map_create(table, HOST_ENDPOINT),
+    ];
     for hook in [GUARD, ENTER, LOCAL, FORWARD, LEAVE] {
         requests.push(nft::chain_create(table, &hook));
         requests.push(nft::chain_flush(table, hook.chain));
@@ -109,8 +119,14 @@ fn rules(segments: &[Segment]) -> Vec<(Hook, Rule)> {
         .unwrap_or_else(|| unreachable!("8 bits are a prefix"));
     let rule = Rule::default;
     let publish = rule().for_this_host().destination_nat(PORTS);
-    let mut rules = vec![(ENTER, publish.clone()), (LOCAL, publish)];
+    let to_endpoint = |rule: Rule| rule.destination_in(endpoint::range());
+    let mut rules = vec![
+        (ENTER, publish.clone()),
+        (LOCAL, publish),
+        (LOCAL, to_endpoint(rule()).destination_nat(HOST_ENDPOINT)),
+    ];
     for segment in segments {
+        rules.extend(endpoint_rules(&segment.bridge));
         let bridge = &segment.bridge;
         // route_localnet would let containers reach what listens on the
         // host's loopback only (CVE-2020-8558).
@@ -140,6 +156,14 @@ fn rules(segments: &[Segment]) -> Vec<(Hook, Rule)> {
     rules
 }
 
+/// Only what comes from our own bridges is led to the listener, and what is
+/// not led there goes nowhere: it may be signed, and is nobody else's.
+fn endpoint_rules(bridge: &str) -> [(Hook, Rule); 2] {
+    let from = Rule::default().in_through(true, bridge);
+    let calls = from.destination_in(endpoint::range());
+    [(ENTER, calls.clone().destination_nat(ENDPOINT)), (FORWARD, calls.drop())]
+}
+
 /// Deletes the table; one that is gone already is no failure.
 pub(super) fn table_delete(socket: &mut Socket, name: &str) -> io::Result<()> {
     let request = nft::table_delete(&table_name(name));
@@ -161,7 +185,71 @@ pub(super) fn ports(
     socket: &mut Socket,
     name: &str,
 ) -> io::Result<Vec<PortEntry>> {
-    let request = nft::map_entries(&table_name(name), PORTS);
+    entries(socket, &table_name(name), PORTS)
+}
+
+/// Leads calls of the task endpoint to `listener` from now on: those from our
+/// bridges, and the host's own ones where they are this network's.
+pub(super) fn endpoint_set(
+    socket: &mut Socket,
+    name: &str,
+    listener: SocketAddrV4,
+    has_host: bool,
+) -> io::Result<()> {
+    let table = table_name(name);
+    let entry = PortEntry {
+        protocol: Protocol::Tcp,
+        host_port: endpoint::ENDPOINT.port(),
+        target: listener,
+    };
+    let mut requests = Vec::new();
+    for (map, is_led) in [(ENDPOINT, true), (HOST_ENDPOINT, has_host)] {
+        let before = entries(socket, &table, map)?;
+        let before: Vec<_> = before.iter().map(PortEntry::entry).collect();
+        requests.extend(nft::map_remove(&table, map, &before));
+        if is_led {
+            requests.extend(nft::map_add(&table, map, &[entry.entry()]));
+        }
+    }
+    socket.transaction(&requests)
+}
+
+/// Whether this network has the host's own calls.
+pub(super) fn has_host_endpoint(
+    socket: &mut Socket,
+    name: &str,
+) -> io::Result<bool> {
+    let entries = entries(socket, &table_name(name), HOST_ENDPOINT)?;
+    Ok(!entries.is_empty())
+}
+
+/// The tables of other networks that have the host's own calls.
+pub(super) fn host_endpoints_of_others(
+    socket: &mut Socket,
+    name: &str,
+) -> io::Result<Vec<String>> {
+    let mut others = tables(socket)?;
+    let own = table_name(name);
+    others.retain(|t| t.starts_with(TABLE_PREFIX) && *t != own);
+    let mut found = Vec::new();
+    for table in others {
+        match entries(socket, &table, HOST_ENDPOINT) {
+            Ok(entries) if entries.is_empty() => {}
+            Ok(_) => found.push(table),
+            // Of an older Minato, or gone by now.
+            Err(error) if is(&error, libc::ENOENT) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+fn entries(
+    socket: &mut Socket,
+    table: &str,
+    map: Map,
+) -> io::Result<Vec<PortEntry>> {
+    let request = nft::map_entries(table, map);
     let mut entries = Vec::new();
     socket.dump(&request, |_, payload| {
         nft::parse_entries(payload, &mut entries);

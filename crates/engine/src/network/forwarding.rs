@@ -4,7 +4,8 @@
 //! DROP, and dockerd has bridged frames pass through it as well, so that even
 //! two tasks on one bridge cannot talk. An accept in our own table does not
 //! help: every table must let a packet through. So we ask for passage where
-//! dockerd invites others to, in DOCKER-USER, or else in FORWARD itself.
+//! dockerd invites others to, in DOCKER-USER, or else in FORWARD itself; and in
+//! INPUT for calls to the task endpoint, whose listener is on the host.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,11 +17,12 @@ use super::error::{DoingStep, NetworkStepError};
 use super::firewall::{self, Segment};
 use super::leftovers;
 use super::netlink::{Family, Socket};
-use super::{NetworkConfig, nft, sysctl};
+use super::{NetworkConfig, endpoint, nft, sysctl};
 
 const IP_FORWARD: &str = "ipv4/ip_forward";
 const DOCKER_USER: &str = "DOCKER-USER";
 const FORWARD: &str = "FORWARD";
+const INPUT: &str = "INPUT";
 /// Where iptables lives when PATH does not say.
 const TOOL_DIRS: [&str; 4] =
     ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin"];
@@ -76,7 +78,7 @@ pub(super) fn pass_other_firewalls(
 ) -> Result<(), NetworkStepError> {
     for (backend, chain) in obstacles()? {
         let present = listing(backend, chain)?;
-        for rule in passage(segments) {
+        for rule in passage(chain, segments) {
             if is_listed(&present, chain, &rule) {
                 continue;
             }
@@ -114,16 +116,16 @@ pub(super) fn rules_left(
         .collect())
 }
 
-type Rule = [String; 4];
+type Rule = Vec<String>;
 
 fn ours_in_other_firewalls(
     segments: &[Segment],
 ) -> Result<Vec<(Backend, &'static str, Rule)>, NetworkStepError> {
     let mut ours = Vec::new();
     for backend in backends()? {
-        for chain in [DOCKER_USER, FORWARD] {
+        for chain in [DOCKER_USER, FORWARD, INPUT] {
             let present = listing(backend, chain)?;
-            let mut rules = passage(segments);
+            let mut rules = passage(chain, segments);
             rules.retain(|rule| is_listed(&present, chain, rule));
             ours.extend(rules.into_iter().map(|rule| (backend, chain, rule)));
         }
@@ -142,23 +144,36 @@ fn is_listed(listing: &str, chain: &str, rule: &Rule) -> bool {
     listing.lines().any(|line| line == wanted)
 }
 
-fn passage(segments: &[Segment]) -> Vec<Rule> {
-    let rule = |direction: &str, bridge: &str| {
-        [direction, bridge, "-j", "ACCEPT"].map(str::to_owned)
+/// The rules needed in a chain, as iptables prints them.
+fn passage(chain: &str, segments: &[Segment]) -> Vec<Rule> {
+    let rule = |matches: &[&str]| {
+        let words = matches.iter().chain(&["-j", "ACCEPT"]);
+        words.map(|word| (*word).to_owned()).collect::<Rule>()
     };
-    let both = |s: &Segment| [rule("-i", &s.bridge), rule("-o", &s.bridge)];
-    segments.iter().flat_map(both).collect()
+    let listener = format!("{}/32", endpoint::LISTENER);
+    let mut rules = Vec::new();
+    for Segment { bridge, .. } in segments {
+        if chain == INPUT {
+            // Our own table drops what was not led there.
+            rules.push(rule(&["-d", &listener, "-i", bridge]));
+        } else {
+            rules.push(rule(&["-i", bridge]));
+            rules.push(rule(&["-o", bridge]));
+        }
+    }
+    rules
 }
 
 /// The chains in which our rules are needed.
 fn obstacles() -> Result<Vec<(Backend, &'static str)>, NetworkStepError> {
     let mut found = Vec::new();
     let nft = nft_chains()?;
-    found.extend(obstacle(&nft).map(|chain| (Backend::Nft, chain)));
+    let nft = obstacles_among(&nft).into_iter();
+    found.extend(nft.map(|chain| (Backend::Nft, chain)));
     if has_legacy_rules() {
         let chains = parse_listing(&listing(Backend::Legacy, "")?);
-        let chain = obstacle(&chains);
-        found.extend(chain.map(|chain| (Backend::Legacy, chain)));
+        let chains = obstacles_among(&chains).into_iter();
+        found.extend(chains.map(|chain| (Backend::Legacy, chain)));
     }
     Ok(found)
 }
@@ -166,13 +181,21 @@ fn obstacles() -> Result<Vec<(Backend, &'static str)>, NetworkStepError> {
 /// A chain of the filter table, and whether it drops what no rule accepts.
 type Chain = (String, bool);
 
-fn obstacle(chains: &[Chain]) -> Option<&'static str> {
+fn obstacles_among(chains: &[Chain]) -> Vec<&'static str> {
     let has = |wanted: &str| chains.iter().any(|(name, _)| name == wanted);
+    let drops = |wanted: &str| {
+        chains.iter().any(|(name, drops)| name == wanted && *drops)
+    };
+    let mut found = Vec::new();
     if has(DOCKER_USER) {
-        return Some(DOCKER_USER);
+        found.push(DOCKER_USER);
+    } else if drops(FORWARD) {
+        found.push(FORWARD);
     }
-    let drops = |(name, drops): &Chain| name == FORWARD && *drops;
-    chains.iter().any(drops).then_some(FORWARD)
+    if drops(INPUT) {
+        found.push(INPUT);
+    }
+    found
 }
 
 /// The iptables that may hold rules of ours: where its program is missing we
@@ -226,9 +249,20 @@ pub fn closed_firewalls(name: &str) -> Result<Vec<String>, NetworkStepError> {
             _ => continue,
         };
         has_firewalld |= chain.table == "firewalld";
-        let is_closed = chain.hook == Some(nft::HOOK_FORWARD) && chain.drops;
-        if is_closed && !is_of_iptables(&chain) {
-            let nft::Chain { table, name: chain, .. } = chain;
+        if !chain.drops || is_of_iptables(&chain) {
+            continue;
+        }
+        let nft::Chain { hook, table, name: chain, .. } = chain;
+        if hook == Some(nft::HOOK_INPUT) {
+            found.push(format!(
+                "nftables drops packets to this host; let tasks reach their \
+                 endpoint: nft insert rule {family} {table} {chain} \
+                 iifname '{{ \"{vpc}\", \"{bridge}\" }}' \
+                 ip daddr {} accept",
+                endpoint::LISTENER
+            ));
+        }
+        if hook == Some(nft::HOOK_FORWARD) {
             found.push(format!(
                 "nftables drops forwarded packets; let those of Minato pass: \
                  nft insert rule {family} {table} {chain} \
@@ -324,11 +358,13 @@ mod tests {
     fn dockers_chain_is_preferred() {
         let docker = "-P INPUT ACCEPT\n-P FORWARD DROP\n-P OUTPUT ACCEPT\n\
             -N DOCKER\n-N DOCKER-USER\n-A FORWARD -j DOCKER-USER\n";
-        assert_eq!(obstacle(&parse_listing(docker)), Some(DOCKER_USER));
+        let obstacles = |text| obstacles_among(&parse_listing(text));
+        assert_eq!(obstacles(docker), [DOCKER_USER]);
         let ufw = "-P INPUT DROP\n-P FORWARD DROP\n-N ufw-user-forward\n";
-        assert_eq!(obstacle(&parse_listing(ufw)), Some(FORWARD));
-        let plain = "-P INPUT DROP\n-P FORWARD ACCEPT\n";
-        assert_eq!(obstacle(&parse_listing(plain)), None);
-        assert_eq!(obstacle(&parse_listing("")), None);
+        assert_eq!(obstacles(ufw), [FORWARD, INPUT]);
+        let plain = "-P INPUT ACCEPT\n-P FORWARD ACCEPT\n";
+        let none: [&str; 0] = [];
+        assert_eq!(obstacles(plain), none);
+        assert_eq!(obstacles(""), none);
     }
 }

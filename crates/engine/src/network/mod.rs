@@ -20,6 +20,7 @@
 
 mod address;
 mod attach;
+mod endpoint;
 mod error;
 mod firewall;
 mod flows;
@@ -41,13 +42,14 @@ mod tests;
 
 use std::fmt;
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 pub use address::{Ipv4Cidr, MacAddress, ParseCidrError, ParseMacError};
+pub use endpoint::ENDPOINT;
 pub use error::{
     AttachError, NetworkStepError, OpenNetworkError, PublishError,
     ResolvConfError,
@@ -213,6 +215,8 @@ struct Inner {
     mtu: u32,
     leases: Mutex<Leases>,
     ports: Mutex<Ports>,
+    /// Where the task endpoint is served, once it is.
+    endpoint: Mutex<Option<SocketAddrV4>>,
     /// Keeps two operations on one id apart, by the id's hash.
     turns: [Mutex<()>; TURNS],
     keeper: Keeper,
@@ -316,6 +320,15 @@ impl Network {
     /// The published ports of a bridge endpoint, one entry for each port.
     pub fn published(&self, endpoint: &str) -> Vec<PublishedPort> {
         self.inner.published(endpoint)
+    }
+
+    /// Listens for calls to the task endpoint at [`ENDPOINT`]: those of tasks
+    /// and bridge containers of this network, and of the host's own processes
+    /// where no other Minato has them. An earlier listener gets none any more.
+    pub async fn listen_endpoint(
+        &self,
+    ) -> Result<TcpListener, NetworkStepError> {
+        self.on_thread(|inner| inner.listen_endpoint()).await
     }
 
     /// The range of bridge mode.

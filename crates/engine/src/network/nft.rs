@@ -59,11 +59,20 @@ pub(super) struct Hook {
 
 /// NF_INET_*, the hooks of the packet path.
 pub(super) const HOOK_PREROUTING: u32 = 0;
+pub(super) const HOOK_INPUT: u32 = 1;
 pub(super) const HOOK_FORWARD: u32 = 2;
 pub(super) const HOOK_OUTPUT: u32 = 3;
 pub(super) const HOOK_POSTROUTING: u32 = 4;
 
-/// One entry of the map of published ports.
+/// A map from protocol and port to address and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Map {
+    pub(super) name: &'static str,
+    /// Names the map within the transaction that makes it.
+    pub(super) id: u32,
+}
+
+/// One entry of a map.
 pub(super) type MapEntry = ([u8; 8], [u8; 8]);
 
 /// Makes a table unless it exists.
@@ -152,29 +161,28 @@ pub(super) fn rule_append(table: &str, chain: &str, rule: &Rule) -> Request {
     request
 }
 
-/// Makes the map of published ports unless it exists.
-pub(super) fn map_create(table: &str, map: &str) -> Request {
+/// Makes a map unless it exists.
+pub(super) fn map_create(table: &str, map: Map) -> Request {
     const NFT_SET_MAP: u32 = 0x8;
     let key = (TYPE_INET_PROTO << TYPE_BITS) | TYPE_INET_SERVICE;
     let value = (TYPE_IPV4_ADDR << TYPE_BITS) | TYPE_INET_SERVICE;
     let mut request = request(NFT_MSG_NEWSET, NLM_F_CREATE);
     request
         .string(1, table)
-        .string(2, map)
+        .string(2, map.name)
         .be32(3, NFT_SET_MAP)
         .be32(4, key)
         .be32(5, MAP_ENTRY_BYTES)
         .be32(6, value)
         .be32(7, MAP_ENTRY_BYTES)
-        // Names the map within the transaction that makes it.
-        .be32(10, 1);
+        .be32(10, map.id);
     request
 }
 
 /// Adds entries to a map; one that is there with another value is refused.
 pub(super) fn map_add(
     table: &str,
-    map: &str,
+    map: Map,
     entries: &[MapEntry],
 ) -> Vec<Request> {
     map_change(NFT_MSG_NEWSETELEM, NLM_F_CREATE, table, map, entries)
@@ -183,7 +191,7 @@ pub(super) fn map_add(
 /// Deletes entries from a map; one that is not there is refused.
 pub(super) fn map_remove(
     table: &str,
-    map: &str,
+    map: Map,
     entries: &[MapEntry],
 ) -> Vec<Request> {
     map_change(NFT_MSG_DELSETELEM, 0, table, map, entries)
@@ -193,14 +201,14 @@ fn map_change(
     message: u16,
     flags: u16,
     table: &str,
-    map: &str,
+    map: Map,
     entries: &[MapEntry],
 ) -> Vec<Request> {
     let chunks = entries.chunks(ENTRIES_PER_REQUEST);
     chunks
         .map(|entries| {
             let mut request = request(message, flags);
-            request.string(1, table).string(2, map).nested(3, |list| {
+            request.string(1, table).string(2, map.name).nested(3, |list| {
                 for (key, value) in entries {
                     list.nested(NFTA_LIST_ELEM, |element| {
                         element.nested(1, |k| data(k, key));
@@ -214,9 +222,9 @@ fn map_change(
 }
 
 /// Asks for all entries of a map.
-pub(super) fn map_entries(table: &str, map: &str) -> Request {
+pub(super) fn map_entries(table: &str, map: Map) -> Request {
     let mut request = request(NFT_MSG_GETSETELEM, 0);
-    request.string(1, table).string(2, map);
+    request.string(1, table).string(2, map.name);
     request
 }
 
@@ -252,7 +260,7 @@ enum Expression {
     FibDestinationType,
     Mask(Vec<u8>),
     Compare { equal: bool, value: Vec<u8> },
-    LookUp { map: &'static str },
+    LookUp { map: Map },
     DestinationNat,
     Masquerade,
     Verdict(u32),
@@ -325,7 +333,7 @@ impl Rule {
     }
 
     /// Sends the connection where `map` says for its protocol and port.
-    pub(super) fn destination_nat(self, map: &'static str) -> Rule {
+    pub(super) fn destination_nat(self, map: Map) -> Rule {
         let base = BASE_TRANSPORT;
         self.then(Expression::Meta { key: META_L4PROTO, into: REG_A })
             .then(Expression::Payload {
@@ -397,9 +405,11 @@ impl Expression {
                 .be32(1, REG_A)
                 .be32(2, u32::from(!equal))
                 .nested(3, |v| data(v, value)),
-            Expression::LookUp { map } => {
-                out.string(1, map).be32(2, REG_A).be32(3, REG_A).be32(4, 1)
-            }
+            Expression::LookUp { map } => out
+                .string(1, map.name)
+                .be32(2, REG_A)
+                .be32(3, REG_A)
+                .be32(4, map.id),
             // To the address in one register and the port in the next.
             Expression::DestinationNat => out
                 .be32(1, 1)

@@ -17,8 +17,8 @@ use super::ports::Ports;
 use super::route::{self, Address, Link, Route};
 use super::{
     BRIDGE_CIDR_OPTION, Inner, Ipv4Cidr, MacAddress, NetworkConfig,
-    NetworkStepError, OpenNetworkError, VPC_CIDR_OPTION, forwarding, namespace,
-    sysctl,
+    NetworkStepError, OpenNetworkError, VPC_CIDR_OPTION, endpoint, forwarding,
+    namespace, sysctl,
 };
 
 /// The rest of an interface's 15 characters is a dash and a hash.
@@ -70,6 +70,7 @@ impl Inner {
             Segment { bridge: vpc, ranges },
             Segment { bridge, ranges: vec![range] },
         ];
+        endpoint::route_add(bridge_link)?;
         forwarding::switch_on(&config)?;
         let mut netfilter =
             Socket::open(Family::Netfilter).doing("open an nftables socket")?;
@@ -90,6 +91,7 @@ impl Inner {
             mtu,
             leases: Mutex::new(leases),
             ports: Mutex::new(ports),
+            endpoint: Mutex::new(None),
             turns: std::array::from_fn(|_| Mutex::new(())),
             keeper: Keeper::default(),
         };
@@ -116,13 +118,16 @@ impl Inner {
             Socket::open(Family::Netfilter).doing("open an nftables socket")?;
         let tables = firewall::tables(&mut netfilter)
             .doing("list the nftables tables")?;
-        if !tables.contains(&firewall::table_name(name)) {
+        let is_gone = !tables.contains(&firewall::table_name(name));
+        if is_gone {
             tracing::warn!("nftables rules were removed; putting them back");
             firewall::table_set_up(&mut netfilter, name, &self.segments)
                 .doing("set up the nftables table")?;
             firewall::ports_add(&mut netfilter, name, &ports.entries())
                 .doing("forward the published ports")?;
         }
+        self.endpoint_renew(&mut netfilter, is_gone)?;
+        endpoint::route_add(self.bridge_link)?;
         forwarding::switch_on(&self.config)?;
         forwarding::pass_other_firewalls(&self.segments)
     }

@@ -53,6 +53,7 @@ const RTA_GATEWAY: u16 = 5;
 const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_STATIC: u8 = 4;
 const RTN_UNICAST: u8 = 1;
+const RT_SCOPE_LINK: u8 = 253;
 
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
@@ -357,6 +358,22 @@ pub(super) fn default_route_set(
         &route_header(RT_TABLE_MAIN),
     );
     request.attribute(RTA_GATEWAY, &gateway.octets()).u32(RTA_OIF, link);
+    socket.call(&request)
+}
+
+/// Says that `address` is a neighbour on `link`; one that another link has is
+/// refused with EEXIST.
+pub(super) fn link_route_add(
+    socket: &mut Socket,
+    address: Ipv4Addr,
+    link: u32,
+) -> io::Result<()> {
+    let mut header = route_header(RT_TABLE_MAIN);
+    header[1] = 32;
+    header[6] = RT_SCOPE_LINK;
+    let mut request =
+        Request::new(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &header);
+    request.attribute(RTA_DST, &address.octets()).u32(RTA_OIF, link);
     socket.call(&request)
 }
 

@@ -3,6 +3,7 @@
 
 mod attachments;
 mod coexistence;
+mod endpoint;
 mod kills;
 mod published_ports;
 mod recovery;
