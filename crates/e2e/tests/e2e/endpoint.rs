@@ -29,9 +29,7 @@ fn tasks_read_their_metadata_in_every_network_of_their_own() {
     for mode in ["bridge", "awsvpc"] {
         let command = "wget -q -O - $ECS_CONTAINER_METADATA_URI_V4/task && \
                        wget -q -O - $ECS_CONTAINER_METADATA_URI_V4/stats && \
-                       echo; echo api $AWS_ENDPOINT_URL; \
-                       wget -q -T 1 -O - http://169.254.170.2:81/ || exit 0; \
-                       exit 9";
+                       echo; echo api $AWS_ENDPOINT_URL";
         let (arn, said) = said(&mut site, mode, command);
         assert!(said.contains(&format!("\"TaskARN\":\"{arn}\"")), "{said}");
         let network = format!("\"NetworkMode\":\"{mode}\"");
@@ -46,7 +44,7 @@ fn tasks_read_their_metadata_in_every_network_of_their_own() {
 fn a_killed_minato_answers_again_and_the_api_variable_can_be_left_out() {
     let mut site = Site::start_with(&["--no-endpoint-injection"]).unwrap();
     let command = "while true; do \
-                       wget -q -T 2 -O - $ECS_CONTAINER_METADATA_URI_V4 \
+                       wget -q -O - $ECS_CONTAINER_METADATA_URI_V4 \
                            > /dev/null && echo asked; \
                        sleep 0.2; \
                    done";
