@@ -74,3 +74,104 @@ fn a_killed_minato_answers_again_and_the_api_variable_can_be_left_out() {
     assert!(said.contains("ECS_AGENT_URI=http://169.254.170.2/api/"));
     site.finish().unwrap();
 }
+
+/// A definition whose container sees the host's Python with its boto3, which
+/// runs a script there with no configuration at all.
+fn python(site: &Site, mode: &str, script: &str) -> Value {
+    let places = "import sys, boto3; print(sys.executable); print(sys.prefix); \
+                  print(sys.base_prefix)";
+    let places = site.run("python3", &["-c", places]).unwrap();
+    let mut places = places.lines();
+    let program = places.next().unwrap();
+    let mut dirs = vec!["/usr", "/lib", "/lib64"];
+    dirs.extend(places.filter(|dir| !dir.starts_with("/usr")));
+    dirs.dedup();
+    let name = |at: usize| format!("host{at}");
+    let volumes: Vec<Value> = dirs
+        .iter()
+        .enumerate()
+        .map(|(at, dir)| json!({"name": name(at), "host": {"sourcePath": dir}}))
+        .collect();
+    let mounts: Vec<Value> = dirs
+        .iter()
+        .enumerate()
+        .map(|(at, dir)| {
+            json!({"sourceVolume": name(at), "containerPath": dir,
+                   "readOnly": true})
+        })
+        .collect();
+    json!({
+        "family": format!("python-{mode}"),
+        "networkMode": mode,
+        "taskRoleArn": "arn:aws:iam::000000000000:role/app",
+        "volumes": volumes,
+        "containerDefinitions": [{
+            "name": "app", "image": IMAGE, "cpu": 128, "memory": 256,
+            "stopTimeout": 2,
+            "entryPoint": [program], "command": ["-c", script],
+            "mountPoints": mounts,
+        }]
+    })
+}
+
+#[test]
+fn boto3_in_a_container_needs_no_configuration() {
+    let mut site = Site::start().unwrap();
+    site.aws(&[
+        "ssm",
+        "put-parameter",
+        "--name",
+        "/app/url",
+        "--type",
+        "String",
+        "--value",
+        "found",
+    ])
+    .unwrap();
+    let script = "import boto3, time
+print(boto3.client('sts').get_caller_identity()['Arn'], flush=True)
+ssm = boto3.client('ssm').get_parameter(Name='/app/url')
+print(ssm['Parameter']['Value'], flush=True)
+keys = boto3.Session().get_credentials().get_frozen_credentials()
+print('keys', keys.access_key, keys.secret_key, keys.token, flush=True)
+time.sleep(600)";
+    for mode in ["bridge", "awsvpc", "host"] {
+        let definition = python(&site, mode, script);
+        let arn = site.start_task(definition, "EC2").unwrap();
+        let patience = std::time::Duration::from_secs(60);
+        let said = minato_e2e::wait_for(patience, || {
+            let said = site.minato(&["logs", &arn]).unwrap();
+            said.contains("keys ").then_some(said)
+        });
+        let said = said.unwrap_or_else(|| {
+            panic!("{mode}: {}", site.minato(&["logs", &arn]).unwrap())
+        });
+        let id = arn.rsplit('/').next().unwrap();
+        let role = format!("arn:aws:sts::000000000000:assumed-role/app/{id}");
+        assert!(said.contains(&role) && said.contains("found"), "{said}");
+        let keys = said.split("keys ").nth(1).unwrap();
+        let keys: Vec<&str> = keys.split_whitespace().take(3).collect();
+        assert!(may_call(&site, &keys));
+        site.stop_task(&arn).unwrap();
+        assert!(!may_call(&site, &keys), "{mode}: a stopped task's keys");
+    }
+    site.finish().unwrap();
+}
+
+/// Whether keys that were taken out of a task still open the API.
+fn may_call(site: &Site, keys: &[&str]) -> bool {
+    let answer = site
+        .command("aws")
+        .env("AWS_ACCESS_KEY_ID", keys[0])
+        .env("AWS_SECRET_ACCESS_KEY", keys[1])
+        .env("AWS_SESSION_TOKEN", keys[2])
+        .args(["sts", "get-caller-identity"])
+        .output()
+        .unwrap();
+    let refusal = String::from_utf8_lossy(&answer.stderr).into_owned();
+    assert!(
+        answer.status.success() || refusal.contains("InvalidClientTokenId"),
+        "{refusal}"
+    );
+    answer.status.success()
+}
