@@ -159,6 +159,7 @@ async fn credentials_are_for_who_knows_their_id() {
                 expiration: Some("2026-11-22T20:00:00Z".into()),
                 credential_scope: None,
             },
+            minato_wire::Timestamp::from_millis(0),
         );
     }
     let expected = json!({

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use minato_wire::Timestamp;
 use minato_wire::acs::{
     Ack, HeartbeatAck, IamRoleCredentials, IamRoleCredentialsAck,
     IamRoleCredentialsMessage, Message, Nack, Payload, TaskIdentifier,
@@ -43,9 +44,18 @@ impl CredentialSets {
         self.sets.lock().get(id).cloned()
     }
 
-    pub(crate) fn put(&self, credentials: IamRoleCredentials) {
+    /// Keeps a set, and forgets those that have expired: their tasks are over,
+    /// or they would have been renewed.
+    pub(crate) fn put(&self, credentials: IamRoleCredentials, now: Timestamp) {
         let id = credentials.credentials_id.clone();
-        self.sets.lock().insert(id, credentials);
+        let mut sets = self.sets.lock();
+        sets.retain(|_, set| {
+            // One whose end cannot be read is kept.
+            let end = set.expiration.as_deref();
+            let end = end.and_then(Timestamp::from_iso);
+            end.is_none_or(|end| end > now)
+        });
+        sets.insert(id, credentials);
     }
 }
 
@@ -207,6 +217,11 @@ impl Session {
                 task.role_credentials.clone(),
                 task.execution_role_credentials.clone(),
             ];
+            // Before the task: its first container may ask at once.
+            let now = self.services.clock.now();
+            for set in sets.iter().flatten() {
+                self.credentials.put(set.clone(), now);
+            }
             if let Err(error) = self.engine.accept(task).await {
                 tracing::error!(
                     error = crate::runtime::error_chain(&error),
@@ -217,7 +232,6 @@ impl Session {
             }
             for set in sets.into_iter().flatten() {
                 answers.push(credentials_ack(&payload.message_id, &set));
-                self.credentials.put(set);
             }
         }
         if all_kept {
@@ -251,7 +265,7 @@ impl Session {
         }
         let set = message.role_credentials;
         let answer = credentials_ack(&message.message_id, &set);
-        self.credentials.put(set);
+        self.credentials.put(set, self.services.clock.now());
         vec![answer]
     }
 

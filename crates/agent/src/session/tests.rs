@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use minato_wire::Timestamp;
+use minato_wire::acs::IamRoleCredentials;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -301,4 +303,22 @@ async fn telemetry_tells_metrics_and_health() {
             }
         }
     }
+}
+
+#[test]
+fn credential_sets_of_the_past_are_forgotten() {
+    let sets = super::acs::CredentialSets::default();
+    let set = |id: &str, expiration: Option<&str>| IamRoleCredentials {
+        credentials_id: id.into(),
+        expiration: expiration.map(str::to_owned),
+        ..IamRoleCredentials::default()
+    };
+    let at = |text: &str| Timestamp::from_iso(text).unwrap();
+    let noon = at("2026-01-01T12:00:00Z");
+    sets.put(set("old", Some("2026-01-01T18:00:00Z")), noon);
+    sets.put(set("odd", None), noon);
+    let evening = at("2026-01-01T18:00:00Z");
+    sets.put(set("new", Some("2026-01-02T00:00:00Z")), evening);
+    assert!(sets.get("old").is_none());
+    assert!(sets.get("odd").is_some() && sets.get("new").is_some());
 }

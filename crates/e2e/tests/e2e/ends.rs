@@ -145,16 +145,17 @@ fn what_cannot_start_says_why() {
     starts_with(&part(&task, "app")["reason"], "CannotStartContainerError");
 
     // What no part of Minato does yet is refused, not ignored.
-    let mut secret = container("app", "true");
-    secret["secrets"] = json!([{ "name": "WORD", "valueFrom": "arn:aws:ssm:us-east-1:000000000000:parameter/word" }]);
-    let mut secret = definition("secret", &[secret]);
-    secret["executionRoleArn"] =
+    let mut app = container("app", "true");
+    app["environmentFiles"] =
+        json!([{ "value": "arn:aws:s3:::bucket/app.env", "type": "s3" }]);
+    let mut files = definition("files", &[app]);
+    files["executionRoleArn"] =
         json!("arn:aws:iam::000000000000:role/execution");
-    let refused = site.run_task(secret, "EC2").unwrap();
+    let refused = site.run_task(files, "EC2").unwrap();
     assert_eq!(refused["tasks"], json!([]));
     let failure = &refused["failures"][0];
     assert_eq!(failure["reason"], "ATTRIBUTE");
     let detail = failure["detail"].as_str().unwrap();
-    assert!(detail.contains("ecs.capability.secrets.ssm"), "{detail}");
+    assert!(detail.contains("ecs.capability.env-files.s3"), "{detail}");
     site.finish().unwrap();
 }
