@@ -57,6 +57,8 @@ pub(crate) struct FakeApi {
 #[derive(Debug, Default)]
 pub(crate) struct ApiState {
     pub(crate) calls: Vec<(String, Value)>,
+    /// The region of each.
+    pub(crate) regions: Vec<String>,
     /// Errors for the next calls of an operation.
     pub(crate) errors: BTreeMap<String, Vec<ApiCallError>>,
     pub(crate) groups: Vec<String>,
@@ -150,6 +152,12 @@ impl FakeApi {
                 "arn:aws:secretsmanager:us-east-1:1:secret:db-AbCdEf" => {
                     Ok(json!({"SecretString": r#"{"user":"u","port":5}"#}))
                 }
+                "arn:aws:secretsmanager:eu-west-1:1:secret:hub-AbCdEf"
+                | "hub" => {
+                    let login =
+                        json!({"username": "me", "password": "hunter2"});
+                    Ok(json!({"SecretString": login.to_string()}))
+                }
                 _ => Err(api_error("ResourceNotFoundException")),
             },
             "GetParameters" => {
@@ -190,7 +198,7 @@ impl Api for FakeApi {
     fn call<'a>(
         &'a self,
         _service: ApiService,
-        _region: &'a str,
+        region: &'a str,
         operation: &'static str,
         input: Value,
     ) -> ApiCall<'a> {
@@ -202,6 +210,7 @@ impl Api for FakeApi {
                 return Err(errors.remove(0));
             }
             state.calls.push((operation.into(), input.clone()));
+            state.regions.push(region.into());
             FakeApi::answer(&mut state, operation, &input)
         })
     }

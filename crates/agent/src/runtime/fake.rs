@@ -27,6 +27,8 @@ pub(crate) struct Script {
 pub(crate) struct World {
     pub(crate) boot_id: String,
     pub(crate) images: BTreeSet<String>,
+    /// What the registry of an image was last shown.
+    pub(crate) logins: BTreeMap<String, RegistryLogin>,
     pub(crate) cgroups: BTreeSet<String>,
     pub(crate) task_nets: BTreeSet<String>,
     pub(crate) endpoints: BTreeSet<String>,
@@ -172,12 +174,14 @@ impl Runtime for FakeRuntime {
     fn image_pull<'a>(
         &'a self,
         reference: &'a str,
-        _login: Option<&'a RegistryLogin>,
+        login: Option<&'a RegistryLogin>,
         _behavior: PullBehavior,
     ) -> Op<'a, ImageFacts> {
         let image = reference.to_owned();
+        let login = login.cloned();
         self.enter("pull", reference, move |world| {
             world.images.insert(image.clone());
+            world.logins.extend(login.map(|login| (image.clone(), login)));
             Ok(image_facts(&image))
         })
     }

@@ -10,7 +10,7 @@ use minato_wire::ecs::Attribute;
 use crate::config::AgentConfig;
 
 /// Capabilities by the upstream agent's names.
-const CAPABILITIES: [&str; 31] = [
+const CAPABILITIES: [&str; 32] = [
     "com.amazonaws.ecs.capability.privileged-container",
     "com.amazonaws.ecs.capability.docker-remote-api.1.17",
     "com.amazonaws.ecs.capability.docker-remote-api.1.18",
@@ -34,6 +34,7 @@ const CAPABILITIES: [&str; 31] = [
     // Logs are sent in the host's own name: in a control plane of one
     // account an execution role changes nothing about where they may go.
     "ecs.capability.execution-role-awslogs",
+    "ecs.capability.private-registry-authentication.secretsmanager",
     "ecs.capability.secrets.asm.environment-variables",
     "ecs.capability.secrets.ssm.environment-variables",
     "com.amazonaws.ecs.capability.task-iam-role",

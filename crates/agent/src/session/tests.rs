@@ -119,6 +119,8 @@ async fn it_registers_with_what_it_can_do() {
     assert!(has("com.amazonaws.ecs.capability.logging-driver.awslogs"));
     assert!(has("com.amazonaws.ecs.capability.task-iam-role"));
     assert!(has("ecs.capability.secrets.ssm.environment-variables"));
+    let login = "private-registry-authentication.secretsmanager";
+    assert!(has(&format!("ecs.capability.{login}")));
     // Nothing serves this.
     assert!(!has("ecs.capability.execute-command"));
     let value_of = |name: &str| {

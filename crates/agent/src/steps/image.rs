@@ -1,9 +1,10 @@
 //! The image, as `ECS_IMAGE_PULL_BEHAVIOR` says: by default from its registry,
-//! or the local one where that fails.
+//! or the local one where that fails. A private registry is shown the
+//! container's own credentials.
 
 use futures_util::future::BoxFuture;
 
-use super::{ContainerContext, Step, StepError};
+use super::{ContainerContext, Step, StepError, login};
 use crate::runtime::{RuntimeError, RuntimeErrorKind};
 use crate::task::record::ContainerFacts;
 
@@ -28,11 +29,12 @@ impl Step<ContainerContext, ContainerFacts> for PullImage {
             if facts.image.is_some() {
                 return Ok(());
             }
+            let login = login::fetch(cx).await?;
             let services = &cx.task.services;
             let behavior = services.config.pull_behavior;
             let pulled = services
                 .runtime
-                .image_pull(&cx.plan.image, None, behavior)
+                .image_pull(&cx.plan.image, login.as_ref(), behavior)
                 .await
                 .map_err(|error| pull_error(&error))?;
             facts.image = Some(pulled);

@@ -16,6 +16,7 @@ mod create;
 mod files;
 mod image;
 mod log;
+mod login;
 mod mounts;
 mod network;
 mod nofile;

@@ -93,7 +93,8 @@ async fn fetch(cx: &ContainerContext) -> Result<SecretEnv, StepError> {
     let mut by_region = BTreeMap::<&str, Vec<&SecretPlan>>::new();
     for secret in &cx.plan.secrets {
         if secret.store == SecretStore::ParameterStore {
-            by_region.entry(region(cx, secret)).or_default().push(secret);
+            let region = region(cx, secret.region.as_deref());
+            by_region.entry(region).or_default().push(secret);
         }
     }
     for secrets in by_region.into_values() {
@@ -102,14 +103,47 @@ async fn fetch(cx: &ContainerContext) -> Result<SecretEnv, StepError> {
     Ok(SecretEnv::new(variables))
 }
 
-fn region<'a>(cx: &'a ContainerContext, secret: &'a SecretPlan) -> &'a str {
-    let own = secret.region.as_deref().filter(|region| !region.is_empty());
+/// A secret's own region, or else the agent's.
+pub(super) fn region<'a>(
+    cx: &'a ContainerContext,
+    own: Option<&'a str>,
+) -> &'a str {
+    let own = own.filter(|region| !region.is_empty());
     own.unwrap_or(&cx.task.services.config.region)
+}
+
+/// Fargate's words for a secret that could not be had; none elsewhere.
+pub(super) fn failed_on_fargate(
+    cx: &ContainerContext,
+    service: &str,
+    why: &str,
+) -> Option<StepError> {
+    (cx.task.plan.launch_type == "FARGATE").then(|| {
+        StepError::new(
+            "ResourceInitializationError",
+            format!(
+                "unable to pull secrets or registry auth: execution resource \
+                 retrieval failed: unable to retrieve secret from {service}: \
+                 {why}"
+            ),
+        )
+    })
+}
+
+/// Asks Secrets Manager.
+pub(super) async fn secret_value(
+    cx: &ContainerContext,
+    region: &str,
+    request: &GetSecretValueRequest,
+) -> Result<GetSecretValueResponse, ApiCallError> {
+    let api = &*cx.task.services.api;
+    let service = ApiService::SecretsManager;
+    patiently(|| call(api, service, region, "GetSecretValue", request)).await
 }
 
 /// The words of ECS: Fargate's, or those of the agent on an instance.
 fn failed(cx: &ContainerContext, secret: &SecretPlan, why: &str) -> StepError {
-    let region = region(cx, secret);
+    let region = region(cx, secret.region.as_deref());
     let (service, from) = match secret.store {
         SecretStore::SecretsManager => {
             ("asm", format!("AWS Secrets Manager in region {region}"))
@@ -118,17 +152,9 @@ fn failed(cx: &ContainerContext, secret: &SecretPlan, why: &str) -> StepError {
             ("ssm", format!("SSM Parameter Store in {region}"))
         }
     };
-    if cx.task.plan.launch_type == "FARGATE" {
-        return StepError::new(
-            "ResourceInitializationError",
-            format!(
-                "unable to pull secrets or registry auth: execution resource \
-                 retrieval failed: unable to retrieve secret from {service}: \
-                 {why}"
-            ),
-        );
-    }
-    StepError::new(format!("Fetching secret data from {from}"), why)
+    failed_on_fargate(cx, service, why).unwrap_or_else(|| {
+        StepError::new(format!("Fetching secret data from {from}"), why)
+    })
 }
 
 async fn of_secrets_manager(
@@ -141,14 +167,10 @@ async fn of_secrets_manager(
         version_id: wanted.version_id.map(str::to_owned),
         version_stage: wanted.version_stage.map(str::to_owned),
     };
-    let answer: GetSecretValueResponse = patiently(|| {
-        let services = &cx.task.services;
-        let region = region(cx, secret);
-        let service = ApiService::SecretsManager;
-        call(&*services.api, service, region, "GetSecretValue", &request)
-    })
-    .await
-    .map_err(|error| format!("secret {}: {error}", secret.value_from))?;
+    let region = region(cx, secret.region.as_deref());
+    let answer = secret_value(cx, region, &request)
+        .await
+        .map_err(|error| format!("secret {}: {error}", secret.value_from))?;
     let Some(whole) = answer.secret_string else {
         return Err(format!(
             "secret {}: it is binary, and a variable is text",
@@ -216,7 +238,7 @@ async fn of_parameter_store(
         };
         let answer: GetParametersResult = patiently(|| {
             let services = &cx.task.services;
-            let region = region(cx, secrets[0]);
+            let region = region(cx, secrets[0].region.as_deref());
             let service = ApiService::Ssm;
             call(&*services.api, service, region, "GetParameters", &request)
         })

@@ -1,5 +1,7 @@
 //! The two stock tests over both step lists, and what single steps make.
 
+mod login;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -335,11 +337,18 @@ async fn with_secrets(
     launch_type: &str,
     secrets: Value,
 ) -> (Fixture, Result<(), UpError>) {
-    let rig = Rig::new();
     let mut task = full_task("bridge");
     task.launch_type = Some(launch_type.into());
     task.containers[0].secrets = serde_json::from_value(secrets).unwrap();
-    let plan = Arc::new(decode_task(&task).unwrap());
+    brought_up(&task).await
+}
+
+/// The first container of a task, once its steps ended.
+async fn brought_up(
+    task: &minato_wire::acs::Task,
+) -> (Fixture, Result<(), UpError>) {
+    let rig = Rig::new();
+    let plan = Arc::new(decode_task(task).unwrap());
     let dir = rig.dir.path().join("tasks").join(TASK_ID);
     let task = TaskContext { services: rig.services(), plan, dir };
     let fixture = Fixture { rig, task };

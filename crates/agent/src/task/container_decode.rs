@@ -8,8 +8,8 @@ use minato_wire::acs;
 use super::decode::{DecodeTaskError, MIB, malformed, seconds, unsupported};
 use super::log_decode::decode_log;
 use super::plan::{
-    Condition, ContainerPlan, Dependency, HealthCheck, LinkPlan, MountPlan,
-    PortPlan, SecretPlan, SecretStore, VolumesFrom,
+    Condition, ContainerPlan, Dependency, HealthCheck, LinkPlan, LoginPlan,
+    MountPlan, PortPlan, SecretPlan, SecretStore, VolumesFrom,
 };
 use crate::runtime::{DeviceMapping, PortProtocol, TmpfsMount, Ulimit};
 
@@ -41,6 +41,7 @@ pub(crate) fn decode_container(
         name: name.clone(),
         arn: container.container_arn.clone(),
         image: container.image.clone(),
+        registry_login: decode_login(container)?,
         essential: container.essential.unwrap_or(true),
         command: overrides.command.unwrap_or_else(|| container.command.clone()),
         entry_point: container.entry_point.clone(),
@@ -110,10 +111,6 @@ fn refuse_unsupported(
         }
     };
     refuse(!container.environment_files.is_empty(), "environmentFiles")?;
-    refuse(
-        container.registry_authentication.is_some(),
-        "registryAuthentication",
-    )?;
     refuse(container.firelens_configuration.is_some(), "FireLens")?;
     refuse(!container.managed_agents.is_empty(), "ECS Exec")?;
     let restart = container.restart_policy.as_ref();
@@ -146,6 +143,37 @@ fn decode_secrets(
         });
     }
     Ok(secrets)
+}
+
+fn decode_login(
+    container: &acs::Container,
+) -> Result<Option<LoginPlan>, DecodeTaskError> {
+    let Some(given) = &container.registry_authentication else {
+        return Ok(None);
+    };
+    match given.r#type.as_deref() {
+        Some("asm") => {}
+        Some("ecr") => {
+            return Err(unsupported("registry authentication with ECR"));
+        }
+        other => {
+            return Err(malformed(format!(
+                "registry authentication {other:?}"
+            )));
+        }
+    }
+    let of_secret = given.asm_auth_data.as_ref();
+    let secret = of_secret
+        .and_then(|data| data.credentials_parameter.clone())
+        .filter(|secret| !secret.is_empty())
+        .ok_or_else(|| {
+            malformed(format!(
+                "no credentialsParameter for container {}",
+                container.name
+            ))
+        })?;
+    let region = of_secret.and_then(|data| data.region.clone());
+    Ok(Some(LoginPlan { region, secret }))
 }
 
 fn decode_links(container: &acs::Container) -> Vec<LinkPlan> {

@@ -104,6 +104,15 @@ pub struct SecretPlan {
     pub value_from: String,
 }
 
+/// The secret with the user and password for an image's registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginPlan {
+    /// The region it is kept in.
+    pub region: Option<String>,
+    /// Its name or ARN in Secrets Manager.
+    pub secret: String,
+}
+
 /// Where secrets are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SecretStore {
@@ -124,6 +133,8 @@ pub struct ContainerPlan {
     pub arn: Option<String>,
     /// Image reference.
     pub image: String,
+    /// For the image's registry, where that is private.
+    pub registry_login: Option<LoginPlan>,
     /// Whether the task stops when it does.
     pub essential: bool,
     /// Replaces the image's `CMD`, where given.

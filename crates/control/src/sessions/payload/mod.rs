@@ -290,11 +290,14 @@ fn restart_policy(policy: ecs::ContainerRestartPolicy) -> acs::RestartPolicy {
 fn registry_authentication(
     given: ecs::RepositoryCredentials,
 ) -> acs::RegistryAuthentication {
+    let secret = given.credentials_parameter;
+    // Of an ARN; a name is one of the agent's own region.
+    let region = secret.as_deref().and_then(|arn| arn.split(':').nth(3));
     acs::RegistryAuthentication {
         r#type: Some("asm".to_owned()),
         asm_auth_data: Some(acs::AsmAuthentication {
-            credentials_parameter: given.credentials_parameter,
-            ..Default::default()
+            region: region.map(str::to_owned),
+            credentials_parameter: secret,
         }),
         ..Default::default()
     }
@@ -359,5 +362,26 @@ fn volume(volume: &ecs::Volume) -> acs::Volume {
                 },
             ),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_is_in_its_arns_region() {
+        let arn = "arn:aws:secretsmanager:eu-west-1:1:secret:hub-AbCdEf";
+        for (secret, region) in [(arn, Some("eu-west-1")), ("hub", None)] {
+            let given = ecs::RepositoryCredentials {
+                credentials_parameter: Some(secret.into()),
+            };
+            let login = registry_authentication(given);
+            assert_eq!(login.r#type.as_deref(), Some("asm"));
+            let of_secret = login.asm_auth_data.unwrap();
+            let parameter = of_secret.credentials_parameter.as_deref();
+            assert_eq!(parameter, Some(secret));
+            assert_eq!(of_secret.region.as_deref(), region);
+        }
     }
 }
