@@ -51,6 +51,8 @@ pub struct AgentConfig {
     pub pull_behavior: PullBehavior,
     /// What containers are told of the task endpoint.
     pub task_endpoint: TaskEndpoint,
+    /// EFS file systems by id: the directories that stand for them.
+    pub efs: BTreeMap<String, PathBuf>,
     /// Version told to the control plane.
     pub version: String,
 }
@@ -78,6 +80,7 @@ impl AgentConfig {
             cleanup_wait: Duration::from_secs(3 * 60 * 60),
             pull_behavior: PullBehavior::Default,
             task_endpoint: TaskEndpoint::default(),
+            efs: BTreeMap::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -32,3 +32,5 @@ mod secrets;
 mod services;
 #[path = "e2e/spot.rs"]
 mod spot;
+#[path = "e2e/volumes.rs"]
+mod volumes;

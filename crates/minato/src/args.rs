@@ -192,6 +192,9 @@ pub(crate) struct UpArgs {
     /// unless told otherwise
     #[arg(long)]
     pub(crate) no_endpoint_injection: bool,
+    /// Directory that stands for an EFS file system; it must be there
+    #[arg(long, value_name = "FILESYSTEM=DIR", value_parser = efs)]
+    pub(crate) efs: Vec<(String, PathBuf)>,
     /// Mirror of a registry, asked before it: docker.io=http://127.0.0.1:5000
     #[arg(long, value_name = "REGISTRY=URL", value_parser = mirror)]
     pub(crate) mirror: Vec<(String, String)>,
@@ -219,6 +222,23 @@ fn group(text: &str) -> Result<String, String> {
     is_name.then(|| text.to_owned()).ok_or_else(|| {
         "a group's name has 1 to 255 characters, no colon".to_owned()
     })
+}
+
+fn efs(text: &str) -> Result<(String, PathBuf), String> {
+    let (id, dir) = text
+        .split_once('=')
+        .ok_or_else(|| "expected FILESYSTEM=DIR".to_owned())?;
+    let digits = id.strip_prefix("fs-").unwrap_or_default();
+    let is_id = (8..=40).contains(&digits.len())
+        && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_id {
+        return Err("a file system's id is such as fs-0123abcd".to_owned());
+    }
+    let dir = std::fs::canonicalize(dir).map_err(|error| error.to_string())?;
+    if !dir.is_dir() {
+        return Err("that is not a directory".to_owned());
+    }
+    Ok((id.to_owned(), dir))
 }
 
 fn mirror(text: &str) -> Result<(String, String), String> {
@@ -445,6 +465,9 @@ mod tests {
         for line in [
             "minato up --account-id 12",
             "minato up --mirror docker.io",
+            "minato up --efs fs-0123abcd",
+            "minato up --efs fs-0123abcg=/",
+            "minato up --efs fs-0123abcd=/dev/null",
             "minato up --vpc-cidr 1.2.3.4",
             "minato up --vpc-cidr 10.0.0.0/8",
             "minato up --bridge-cidr 10.0.0.1",

@@ -210,6 +210,7 @@ async fn agent(
             true => TaskEndpoint::Own,
             false => TaskEndpoint::AndApi,
         },
+        efs: args.efs.iter().cloned().collect(),
         ..AgentConfig::new(CLUSTER, &args.region, home.agent())
     };
     let listener = runtime

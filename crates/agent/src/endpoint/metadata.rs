@@ -14,7 +14,8 @@ use crate::config::AgentConfig;
 use crate::steps::labels;
 use crate::task::decode::MIB;
 use crate::task::plan::{
-    ContainerPlan, InterfacePlan, LogPlan, NetworkPlan, TaskPlan, VolumePlan,
+    ContainerPlan, DockerVolumePlan, InterfacePlan, LogPlan, NetworkPlan,
+    TaskPlan, VolumePlan, VolumeScope,
 };
 use crate::task::record::{ContainerRecord, TaskRecord};
 use crate::task::status::TaskStatus;
@@ -249,8 +250,15 @@ fn volumes(task: &TaskPlan, plan: &ContainerPlan) -> Vec<Value> {
     let mounted = plan.mounts.iter().filter_map(|mount| {
         let mut volume = Object::new();
         match task.volumes.get(&mount.volume)? {
-            VolumePlan::Task => {
+            VolumePlan::Docker(DockerVolumePlan {
+                scope: VolumeScope::Shared { .. },
+                ..
+            }) => {
                 put(&mut volume, "DockerName", Some(mount.volume.as_str()));
+            }
+            VolumePlan::Task | VolumePlan::Docker(_) | VolumePlan::Efs(_) => {
+                let name = task.own_volume_name(&mount.volume);
+                put(&mut volume, "DockerName", Some(name));
             }
             VolumePlan::Host(path) => {
                 put(&mut volume, "Source", Some(path.display().to_string()));

@@ -10,7 +10,7 @@ use minato_wire::ecs::Attribute;
 use crate::config::AgentConfig;
 
 /// Capabilities by the upstream agent's names.
-const CAPABILITIES: [&str; 32] = [
+const CAPABILITIES: [&str; 33] = [
     "com.amazonaws.ecs.capability.privileged-container",
     "com.amazonaws.ecs.capability.docker-remote-api.1.17",
     "com.amazonaws.ecs.capability.docker-remote-api.1.18",
@@ -44,13 +44,21 @@ const CAPABILITIES: [&str; 32] = [
     "ecs.capability.task-eni",
     "ecs.capability.container-health-check",
     "ecs.capability.container-ordering",
+    "ecs.capability.docker-plugin.local",
     "ecs.capability.full-sync",
 ];
+
+/// What an agent can do that has directories for EFS file systems.
+const EFS_CAPABILITIES: [&str; 2] =
+    ["ecs.capability.efs", "ecs.capability.efsAuth"];
 
 /// The attributes of every registration.
 pub fn attributes(config: &AgentConfig, is_first: bool) -> Vec<Attribute> {
     let mut list: Vec<Attribute> =
         CAPABILITIES.iter().map(|name| attribute(name, None)).collect();
+    if !config.efs.is_empty() {
+        list.extend(EFS_CAPABILITIES.map(|name| attribute(name, None)));
+    }
     for (name, value) in [
         ("ecs.os-type", "linux"),
         ("ecs.os-family", "LINUX"),

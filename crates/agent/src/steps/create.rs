@@ -1,11 +1,14 @@
 //! Making the container: everything the plan says, in the engine's terms.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use futures_util::future::BoxFuture;
 
+use super::copy_up::fill;
 use super::files::{file_mounts, hostname};
 use super::mounts::mounts;
+use super::volumes::own_files;
 use super::{ContainerContext, Step, StepError};
 use crate::config::TaskEndpoint;
 use crate::runtime::{
@@ -43,7 +46,16 @@ impl Step<ContainerContext, ContainerFacts> for Create {
         facts: &'a mut ContainerFacts,
     ) -> BoxFuture<'a, Result<(), StepError>> {
         Box::pin(async move {
-            let spec = container_spec(cx, facts)?;
+            // It looks at directories, some of which may be far away.
+            let (own_cx, facts) = (cx.clone(), facts.clone());
+            let work = move || {
+                let spec = container_spec(&own_cx, &facts)?;
+                fill_volumes(&own_cx, &spec.layers)?;
+                Ok(spec)
+            };
+            let spec = tokio::task::spawn_blocking(work)
+                .await
+                .map_err(|error| StepError::new(KIND, error))??;
             cx.task
                 .services
                 .runtime
@@ -67,6 +79,26 @@ impl Step<ContainerContext, ContainerFacts> for Create {
                 .map_err(StepError::of("CannotRemoveContainerError"))
         })
     }
+}
+
+/// Puts what the image has where empty volumes are mounted into them.
+fn fill_volumes(
+    cx: &ContainerContext,
+    layers: &[PathBuf],
+) -> Result<(), StepError> {
+    for mount in &cx.plan.mounts {
+        let Some(volume) = cx.task.plan.volumes.get(&mount.volume) else {
+            continue;
+        };
+        let Some(dir) = own_files(&cx.task, &mount.volume, volume)? else {
+            continue;
+        };
+        fill(&dir, layers, &mount.path).map_err(|error| {
+            let name = &mount.volume;
+            StepError::new(KIND, format!("filling volume {name}: {error}"))
+        })?;
+    }
+    Ok(())
 }
 
 /// The engine's specification of a container.

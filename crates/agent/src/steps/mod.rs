@@ -12,7 +12,10 @@
 
 mod address;
 mod cgroup;
+mod copy_up;
 mod create;
+mod docker_volume;
+mod efs;
 mod files;
 mod image;
 mod log;
@@ -25,6 +28,8 @@ mod secrets;
 mod start;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod volume_tests;
 mod volumes;
 
 use std::borrow::Cow;

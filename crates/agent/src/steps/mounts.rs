@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::volumes::volume_path;
+use super::volumes::source;
 use super::{ContainerContext, StepError};
 use crate::runtime::BindMount;
 use crate::task::plan::ContainerPlan;
@@ -38,12 +38,12 @@ fn collect(
             cx.task.plan.volumes.get(&mount.volume).ok_or_else(|| {
                 error(format!("Unknown volume '{}'.", mount.volume))
             })?;
-        let source = volume_path(&cx.task.dir, &mount.volume, volume);
+        let source = source(&cx.task, &mount.volume, volume)?;
         // The container's own mounts come first and win.
         by_target.entry(mount.path.clone()).or_insert(BindMount {
-            source,
+            source: source.path,
             destination: mount.path.clone(),
-            readonly: mount.read_only || read_only,
+            readonly: mount.read_only || read_only || source.read_only,
         });
     }
     for from in &plan.volumes_from {

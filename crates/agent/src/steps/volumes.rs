@@ -1,28 +1,90 @@
-//! The task's own volumes: empty directories that live as long as it does,
-//! and host directories, made where there are none, as Docker does.
+//! The task's volumes: directories of its own that live as long as it does,
+//! host directories, made where there are none, as Docker does, Docker's
+//! volumes, and directories that stand for EFS file systems.
 
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 
 use futures_util::future::BoxFuture;
 
-use super::{Step, StepError, TaskContext};
+use super::{Step, StepError, TaskContext, docker_volume, efs};
 use crate::task::plan::VolumePlan;
 use crate::task::record::TaskFacts;
 
 pub(super) struct Volumes;
 
-const KIND: &str = "CannotCreateVolumeError";
+pub(super) const KIND: &str = "CannotCreateVolumeError";
 
-/// Where the files of a volume are.
-pub(super) fn volume_path(
-    task_dir: &Path,
+/// What is mounted for a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) read_only: bool,
+}
+
+impl Source {
+    pub(super) fn writable(path: PathBuf) -> Source {
+        Source { path, read_only: false }
+    }
+}
+
+/// Where the files of a volume are. Looked up at each mount: links in a file
+/// system that others write to may lead elsewhere by then.
+pub(super) fn source(
+    cx: &TaskContext,
     name: &str,
     volume: &VolumePlan,
-) -> PathBuf {
+) -> Result<Source, StepError> {
     match volume {
-        VolumePlan::Task => task_dir.join("volumes").join(file_name(name)),
-        VolumePlan::Host(path) => path.clone(),
+        VolumePlan::Task => Ok(Source::writable(own_dir(cx, name))),
+        VolumePlan::Host(path) => Ok(Source::writable(path.clone())),
+        VolumePlan::Docker(docker) => docker_volume::source(cx, name, docker),
+        VolumePlan::Efs(plan) => {
+            efs::resolve(&cx.services.config.efs, plan).map(Source::writable)
+        }
     }
+}
+
+/// The directory of a volume that Docker would fill, which are its own: all
+/// but directories that were there before.
+pub(super) fn own_files(
+    cx: &TaskContext,
+    name: &str,
+    volume: &VolumePlan,
+) -> Result<Option<PathBuf>, StepError> {
+    match volume {
+        VolumePlan::Task => Ok(Some(own_dir(cx, name))),
+        VolumePlan::Docker(docker) => {
+            docker_volume::own_files(cx, name, docker)
+        }
+        VolumePlan::Host(_) | VolumePlan::Efs(_) => Ok(None),
+    }
+}
+
+/// Makes a volume, where it is not there.
+fn make(
+    cx: &TaskContext,
+    name: &str,
+    volume: &VolumePlan,
+) -> Result<(), StepError> {
+    match volume {
+        VolumePlan::Task | VolumePlan::Host(_) => {
+            let path = source(cx, name, volume)?.path;
+            fs::create_dir_all(&path).map_err(|error| {
+                StepError::new(KIND, format!("{}: {error}", path.display()))
+            })
+        }
+        VolumePlan::Docker(docker) => {
+            docker_volume::make(cx, name, docker)?;
+            source(cx, name, volume).map(drop)
+        }
+        VolumePlan::Efs(_) => source(cx, name, volume).map(drop),
+    }
+}
+
+/// The directory of a volume of the task's own.
+pub(super) fn own_dir(cx: &TaskContext, name: &str) -> PathBuf {
+    cx.dir.join("volumes").join(file_name(name))
 }
 
 /// A volume's name as the name of a directory: anything but letters, digits,
@@ -49,14 +111,14 @@ impl Step<TaskContext, TaskFacts> for Volumes {
         cx: &'a TaskContext,
         _facts: &'a mut TaskFacts,
     ) -> BoxFuture<'a, Result<(), StepError>> {
+        let cx = cx.clone();
         Box::pin(async move {
-            for (name, volume) in &cx.plan.volumes {
-                let path = volume_path(&cx.dir, name, volume);
-                tokio::fs::create_dir_all(&path).await.map_err(|error| {
-                    StepError::new(KIND, format!("{}: {error}", path.display()))
-                })?;
-            }
-            Ok(())
+            let work = move || {
+                let mut volumes = cx.plan.volumes.iter();
+                volumes.try_for_each(|(name, volume)| make(&cx, name, volume))
+            };
+            let done = tokio::task::spawn_blocking(work).await;
+            done.map_err(|error| StepError::new(KIND, error))?
         })
     }
 
@@ -65,7 +127,10 @@ impl Step<TaskContext, TaskFacts> for Volumes {
         cx: &'a TaskContext,
         _facts: &'a mut TaskFacts,
     ) -> BoxFuture<'a, Result<(), StepError>> {
-        Box::pin(async move { remove_dir(cx.dir.join("volumes"), KIND).await })
+        Box::pin(async move {
+            remove_dir(docker_volume::unfinished(cx), KIND).await?;
+            remove_dir(cx.dir.join("volumes"), KIND).await
+        })
     }
 }
 

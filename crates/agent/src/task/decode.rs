@@ -6,17 +6,15 @@
 //! not have placed the latter here, as the agent's attributes say what it
 //! can do; nothing is accepted and then ignored.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use minato_wire::acs;
 
 use super::container_decode::decode_container;
-use super::plan::{
-    Condition, InterfacePlan, NetworkPlan, TaskPlan, VolumePlan,
-};
+use super::plan::{Condition, InterfacePlan, NetworkPlan, TaskPlan};
+use super::volume_decode::decode_volumes;
 
 /// Most containers a task may have; ECS allows 10, and its own sidecars.
 const CONTAINERS_MAX: usize = 32;
@@ -188,39 +186,6 @@ fn decode_interface(
             .clone()
             .filter(|name| !name.is_empty()),
     })
-}
-
-fn decode_volumes(
-    task: &acs::Task,
-) -> Result<BTreeMap<String, VolumePlan>, DecodeTaskError> {
-    let mut volumes = BTreeMap::new();
-    for volume in &task.volumes {
-        let kind = volume.r#type.as_deref().unwrap_or("host");
-        if kind != "host" {
-            return Err(unsupported(format!(
-                "volume {} of type {kind}",
-                volume.name
-            )));
-        }
-        let host = volume
-            .host
-            .as_ref()
-            .ok_or_else(|| malformed("empty volume configuration"))?;
-        let plan = match host.source_path.as_deref() {
-            None | Some("") => VolumePlan::Task,
-            Some(path) if path.starts_with('/') => {
-                VolumePlan::Host(PathBuf::from(path))
-            }
-            Some(path) => {
-                return Err(malformed(format!(
-                    "volume {}: {path:?} is not an absolute path",
-                    volume.name
-                )));
-            }
-        };
-        volumes.insert(volume.name.clone(), plan);
-    }
-    Ok(volumes)
 }
 
 /// Whether every container, volume and condition that is named exists.

@@ -20,3 +20,4 @@ pub(crate) mod runner;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub(crate) mod volume_decode;

@@ -46,6 +46,15 @@ impl TaskPlan {
     pub fn container(&self, name: &str) -> Option<&ContainerPlan> {
         self.containers.iter().find(|container| container.name == name)
     }
+
+    /// The name that the engine has for a volume of the task's own, as
+    /// upstream's: the digits at its end, random there, are the task's here,
+    /// so that whoever clears up after a crash finds the same name.
+    pub fn own_volume_name(&self, volume: &str) -> String {
+        let digits: String = self.id.chars().take(20).collect();
+        let TaskPlan { family, revision, .. } = self;
+        format!("ecs-{family}-{revision}-{volume}-{digits}")
+    }
 }
 
 /// How a task is connected.
@@ -89,6 +98,42 @@ pub enum VolumePlan {
     Task,
     /// A directory of the host.
     Host(PathBuf),
+    /// What Docker calls a volume.
+    Docker(DockerVolumePlan),
+    /// A directory of an EFS file system.
+    Efs(EfsPlan),
+}
+
+/// A volume of Docker's driver `local`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DockerVolumePlan {
+    /// How long it lives.
+    pub scope: VolumeScope,
+    /// Options of the driver.
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// How long a Docker volume lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VolumeScope {
+    /// As long as its task.
+    Task,
+    /// Beyond its tasks, under its own name.
+    Shared {
+        /// Whether it is made where there is none.
+        autoprovision: bool,
+    },
+}
+
+/// A directory of an EFS file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EfsPlan {
+    /// The file system.
+    pub file_system_id: String,
+    /// The directory, from the file system's root.
+    pub root: PathBuf,
 }
 
 /// A variable that holds a secret.

@@ -123,7 +123,9 @@ fn of_task(definition: &TaskDefinition, names: &mut Names) {
 fn of_volumes(definition: &TaskDefinition, names: &mut Names) {
     for volume in list(&definition.volumes) {
         if let Some(docker) = &volume.docker_volume_configuration {
-            let driver = docker.driver.as_deref().unwrap_or("local");
+            let driver = Some(text(&docker.driver))
+                .filter(|driver| !driver.is_empty())
+                .unwrap_or("local");
             names.ecs(&format!("docker-plugin.{driver}"));
             names.api("1.25");
         }
