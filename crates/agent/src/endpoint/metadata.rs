@@ -210,6 +210,8 @@ fn container_body(
         put(&mut body, "LogDriver", Some(driver));
         put(&mut body, "LogOptions", options);
         put(&mut body, "ContainerARN", plan.arn.as_deref());
+        let restarts = plan.restart.is_some().then_some(known.restart_count);
+        put(&mut body, "RestartCount", restarts);
     }
     let network = network(&task.network, known, is_new);
     put(&mut body, "Networks", Some(vec![Value::Object(network)]));

@@ -39,6 +39,7 @@ fn web_task() -> minato_wire::acs::Task {
     let mut task = task(json!([{
         "name": "web", "image": "web", "cpu": 10, "memory": 64,
         "containerArn": "arn:web",
+        "restartPolicy": {"enabled": true, "restartAttemptPeriod": 60},
         "portMappings": [
             {"containerPort": 80, "hostPort": 0, "protocol": "tcp"},
         ],
@@ -213,7 +214,7 @@ async fn a_container_reads_its_metadata() {
             "awslogs-group": "/app", "awslogs-region": "us-east-1",
             "awslogs-stream": body["LogOptions"]["awslogs-stream"],
         },
-        "ContainerARN": "arn:web",
+        "ContainerARN": "arn:web", "RestartCount": 0,
         "Networks": [{
             "NetworkMode": "bridge",
             "IPv4Addresses": body["Networks"][0]["IPv4Addresses"],

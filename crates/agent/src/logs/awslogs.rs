@@ -37,7 +37,17 @@ const LINES_MAX: usize = 1000;
 #[derive(Debug)]
 pub struct Pump {
     task: JoinHandle<()>,
+    runs: watch::Sender<Runs>,
     done: watch::Receiver<bool>,
+}
+
+/// What the pump must know of the container to tell an end from the last one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Runs {
+    /// How often it was started again.
+    restarts: u64,
+    /// Whether it will not be again.
+    is_last: bool,
 }
 
 impl Pump {
@@ -52,6 +62,7 @@ impl Pump {
         is_resumed: bool,
     ) -> Pump {
         let (done_tx, done) = watch::channel(false);
+        let (runs, runs_seen) = watch::channel(Runs::default());
         let worker = Worker {
             services,
             plan,
@@ -60,18 +71,26 @@ impl Pump {
             queue: vec![],
             sent: 0,
             last_sent: None,
+            runs: runs_seen,
+            restarts: 0,
         };
         let task = tokio::spawn(async move {
             worker.run(is_resumed).await;
             // Nobody may be waiting for it.
             let _ = done_tx.send(true);
         });
-        Pump { task, done }
+        Pump { task, runs, done }
+    }
+
+    /// The container was started again, and its log goes on.
+    pub fn goes_on(&self) {
+        self.runs.send_modify(|runs| runs.restarts += 1);
     }
 
     /// Waits until everything the container wrote has arrived, but no longer
-    /// than `patience`; answers whether it has.
+    /// than `patience`; answers whether it has. It must have ended for good.
     pub async fn drained(&mut self, patience: Duration) -> bool {
+        self.runs.send_modify(|runs| runs.is_last = true);
         let wait = self.done.wait_for(|done| *done);
         matches!(tokio::time::timeout(patience, wait).await, Ok(Ok(_)))
     }
@@ -93,6 +112,9 @@ struct Worker {
     /// Events that arrived, of those made since this pump began.
     sent: u64,
     last_sent: Option<Instant>,
+    runs: watch::Receiver<Runs>,
+    /// How many of the container's restarts lie before what is read now.
+    restarts: u64,
 }
 
 impl Worker {
@@ -136,10 +158,22 @@ impl Worker {
             if chunk.end || self.is_due() {
                 self.flush(assembler.mark(), source.as_mut()).await;
             }
-            if chunk.end {
+            if chunk.end && !self.is_started_again().await {
                 return;
             }
         }
+    }
+
+    /// At the end of the log: whether it goes on, once that is known.
+    async fn is_started_again(&mut self) -> bool {
+        let before = self.restarts;
+        let known =
+            self.runs.wait_for(|runs| runs.is_last || runs.restarts > before);
+        // A pump that is dropped has ended this worker, too.
+        let Ok(runs) = known.await.map(|runs| *runs) else { return false };
+        let is_more = runs.restarts > before;
+        self.restarts = runs.restarts;
+        is_more
     }
 
     fn warn(&self, what: &str, error: &dyn std::error::Error) {

@@ -322,6 +322,19 @@ impl Runtime for EngineRuntime {
         })
     }
 
+    fn restart<'a>(
+        &'a self,
+        container: &'a str,
+        ended_at_ms: i64,
+        secrets: SecretEnv,
+    ) -> Op<'a, Started> {
+        Box::pin(async move {
+            let id = id(container)?;
+            let again = self.containers.restart_with(&id, ended_at_ms, secrets);
+            again.await.map_err(|error| other(&error))
+        })
+    }
+
     fn signal<'a>(&'a self, container: &'a str, signal: &'a str) -> Op<'a, ()> {
         Box::pin(async move {
             let number = signal_number(signal).ok_or_else(|| {

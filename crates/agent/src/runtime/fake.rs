@@ -91,13 +91,29 @@ impl FakeRuntime {
         oom_killed: bool,
         reason: ExitReason,
     ) {
+        self.exit_with(id, code, 5_000, oom_killed, reason);
+    }
+
+    /// A container ends at the time given.
+    pub(crate) fn exit_at(&self, id: &str, code: i32, at_ms: i64) {
+        self.exit_with(id, code, at_ms, false, ExitReason::Exited);
+    }
+
+    fn exit_with(
+        &self,
+        id: &str,
+        code: i32,
+        at_ms: i64,
+        oom_killed: bool,
+        reason: ExitReason,
+    ) {
         let mut world = self.world.lock();
         if let Some(container) = world.containers.get_mut(id) {
             container.exit.get_or_insert(Exit {
                 code,
                 signal: None,
                 oom_killed,
-                at_ms: 5_000,
+                at_ms,
                 reason,
             });
         }
@@ -334,6 +350,28 @@ impl Runtime for FakeRuntime {
                 });
             }
             Ok(started)
+        })
+    }
+
+    fn restart<'a>(
+        &'a self,
+        id: &'a str,
+        ended_at_ms: i64,
+        secrets: SecretEnv,
+    ) -> Op<'a, Started> {
+        let owned = id.to_owned();
+        self.enter("restart", id, move |world| {
+            let id = owned.as_str();
+            let container =
+                world.containers.get_mut(id).ok_or_else(|| not_found(id))?;
+            let exit = container.exit.as_ref();
+            if exit.is_some_and(|exit| exit.at_ms == ended_at_ms) {
+                let at_ms = ended_at_ms + 1_000;
+                container.exit = None;
+                container.started = Some(Started { pid: 2, at_ms });
+                container.secrets = secrets;
+            }
+            Ok(container.started.unwrap())
         })
     }
 

@@ -333,6 +333,16 @@ pub trait Runtime: Send + Sync + fmt::Debug + 'static {
     /// Starts it, with variables that no disk may hold.
     fn start<'a>(&'a self, id: &'a str, secrets: SecretEnv) -> Op<'a, Started>;
 
+    /// Starts it again, with its files and its log, if it ended at the time
+    /// given; otherwise that was done already. If it cannot be started, it
+    /// has ended as it had.
+    fn restart<'a>(
+        &'a self,
+        id: &'a str,
+        ended_at_ms: i64,
+        secrets: SecretEnv,
+    ) -> Op<'a, Started>;
+
     /// Sends it a signal, such as `SIGTERM`.
     fn signal<'a>(&'a self, id: &'a str, signal: &'a str) -> Op<'a, ()>;
 

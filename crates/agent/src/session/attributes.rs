@@ -10,7 +10,7 @@ use minato_wire::ecs::Attribute;
 use crate::config::AgentConfig;
 
 /// Capabilities by the upstream agent's names.
-const CAPABILITIES: [&str; 33] = [
+const CAPABILITIES: [&str; 34] = [
     "com.amazonaws.ecs.capability.privileged-container",
     "com.amazonaws.ecs.capability.docker-remote-api.1.17",
     "com.amazonaws.ecs.capability.docker-remote-api.1.18",
@@ -44,6 +44,7 @@ const CAPABILITIES: [&str; 33] = [
     "ecs.capability.task-eni",
     "ecs.capability.container-health-check",
     "ecs.capability.container-ordering",
+    "ecs.capability.container-restart-policy",
     "ecs.capability.docker-plugin.local",
     "ecs.capability.full-sync",
 ];

@@ -116,6 +116,7 @@ async fn it_registers_with_what_it_can_do() {
     let attributes = calls[0]["attributes"].as_array().unwrap();
     let has = |name: &str| attributes.iter().any(|a| a["name"] == name);
     assert!(has("ecs.capability.task-eni"));
+    assert!(has("ecs.capability.container-restart-policy"));
     assert!(has("com.amazonaws.ecs.capability.logging-driver.awslogs"));
     assert!(has("com.amazonaws.ecs.capability.task-iam-role"));
     assert!(has("ecs.capability.secrets.ssm.environment-variables"));

@@ -45,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use create::labels;
 pub use secrets::SecretCell;
+pub(crate) use start::restart;
 
 use crate::agent::Services;
 use crate::runtime::RuntimeError;

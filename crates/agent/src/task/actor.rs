@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::graph::{self, NEVER_STARTED_EXIT_CODE};
 use super::plan::{NetworkPlan, TaskPlan};
-use super::record::{Desired, Lasting, TaskFacts, TaskRecord};
+use super::record::{ContainerRecord, Desired, Lasting, TaskFacts, TaskRecord};
 use super::runner::{Outcome, Phase, Runner, RunnerEvent, log_failures};
 use super::status::{ContainerEvent, ContainerStatus};
 use crate::agent::Services;
@@ -349,24 +349,25 @@ impl Actor {
         match event {
             RunnerEvent::Progress { facts, event, pull } => {
                 known.facts = *facts;
-                if let Some(event) = event {
-                    known.status = known.status.step(event);
-                }
-                if known.status == ContainerStatus::Running {
-                    known.started_at = known
-                        .facts
-                        .started_at_ms
-                        .map(Timestamp::from_millis)
-                        .or(known.started_at);
-                }
+                on_progress(known, event);
                 if let Some(pull) = pull {
                     self.record.pull_started_at.get_or_insert(pull.started_at);
                     self.record.pull_stopped_at =
                         pull.stopped_at.max(self.record.pull_stopped_at);
                 }
             }
+            RunnerEvent::Restarting { ending, kept } => {
+                // Without an answer it ends.
+                if self.record.desired == Desired::Running {
+                    known.restart_count = known.restart_count.saturating_add(1);
+                    known.restarting = Some(ending);
+                    known.health = super::record::Health::default();
+                    self.acks.push(kept);
+                }
+            }
             RunnerEvent::Ended { outcome, kept } => {
                 let Outcome { exit_code, reason, at } = outcome;
+                known.restarting = None;
                 known.finished_at = Some(at);
                 known.exit_code = exit_code;
                 known.reason = reason;
@@ -480,6 +481,20 @@ impl Actor {
             tracing::warn!(task = self.id, %error, "files kept");
         }
         let _ = self.deps.forgotten.send(self.id.clone()).await;
+    }
+}
+
+fn on_progress(known: &mut ContainerRecord, event: Option<ContainerEvent>) {
+    if let Some(event) = event {
+        known.status = known.status.step(event);
+    }
+    if event == Some(ContainerEvent::Started) {
+        known.restarting = None;
+    }
+    if known.status == ContainerStatus::Running {
+        let started_at_ms = known.facts.started_at_ms;
+        known.started_at =
+            known.started_at.or(started_at_ms.map(Timestamp::from_millis));
     }
 }
 

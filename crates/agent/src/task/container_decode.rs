@@ -9,7 +9,7 @@ use super::decode::{DecodeTaskError, MIB, malformed, seconds, unsupported};
 use super::log_decode::decode_log;
 use super::plan::{
     Condition, ContainerPlan, Dependency, HealthCheck, LinkPlan, LoginPlan,
-    MountPlan, PortPlan, SecretPlan, SecretStore, VolumesFrom,
+    MountPlan, PortPlan, RestartPlan, SecretPlan, SecretStore, VolumesFrom,
 };
 use crate::runtime::{DeviceMapping, PortProtocol, TmpfsMount, Ulimit};
 
@@ -58,6 +58,7 @@ pub(crate) fn decode_container(
             })
             .collect(),
         ports: decode_ports(container)?,
+        restart: decode_restart(container),
         start_timeout: seconds(container.start_timeout),
         stop_timeout: seconds(container.stop_timeout),
         log: decode_log(host.log_config.as_ref(), task_id, name, &id)?,
@@ -112,12 +113,18 @@ fn refuse_unsupported(
     };
     refuse(!container.environment_files.is_empty(), "environmentFiles")?;
     refuse(container.firelens_configuration.is_some(), "FireLens")?;
-    refuse(!container.managed_agents.is_empty(), "ECS Exec")?;
-    let restart = container.restart_policy.as_ref();
-    refuse(
-        restart.is_some_and(|policy| policy.enabled == Some(true)),
-        "restartPolicy",
-    )
+    refuse(!container.managed_agents.is_empty(), "ECS Exec")
+}
+
+fn decode_restart(container: &acs::Container) -> Option<RestartPlan> {
+    /// Where the definition does not say (API reference).
+    const ATTEMPT_PERIOD: Duration = Duration::from_secs(300);
+    let policy = container.restart_policy.as_ref()?;
+    (policy.enabled == Some(true)).then(|| RestartPlan {
+        ignored_exit_codes: policy.ignored_exit_codes.clone(),
+        attempt_period: seconds(policy.restart_attempt_period)
+            .unwrap_or(ATTEMPT_PERIOD),
+    })
 }
 
 fn decode_secrets(

@@ -15,6 +15,8 @@ pub mod plan;
 pub mod record;
 pub mod report;
 #[cfg(test)]
+mod restart_tests;
+#[cfg(test)]
 mod resume_tests;
 pub(crate) mod runner;
 pub mod status;

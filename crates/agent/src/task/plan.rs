@@ -212,6 +212,8 @@ pub struct ContainerPlan {
     pub stop_timeout: Option<Duration>,
     /// Its health check.
     pub health_check: Option<HealthCheck>,
+    /// When it is started again after its end.
+    pub restart: Option<RestartPlan>,
     /// Where its output goes.
     pub log: LogPlan,
     /// `user[:group]`.
@@ -345,6 +347,15 @@ pub struct HealthCheck {
     pub retries: u32,
     /// At first, failures do not count.
     pub start_period: Duration,
+}
+
+/// When a container is started again that ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartPlan {
+    /// Exit codes that are ends all the same.
+    pub ignored_exit_codes: Vec<i32>,
+    /// How long it must have run.
+    pub attempt_period: Duration,
 }
 
 /// Where a container's output goes.

@@ -154,7 +154,7 @@ pub struct ContainerRecord {
     /// What its steps found out.
     #[serde(default)]
     pub facts: ContainerFacts,
-    /// When it was started.
+    /// When it was first started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
     /// When it ended; set before its remains are cleared away.
@@ -166,6 +166,12 @@ pub struct ContainerRecord {
     /// Why it stopped or never ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// How often it was started again, by its restart policy.
+    #[serde(default)]
+    pub restart_count: u32,
+    /// The end after which it is being started again right now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarting: Option<Ending>,
     /// Its health, as its check says.
     #[serde(default)]
     pub health: Health,
@@ -188,9 +194,21 @@ pub struct ContainerFacts {
     /// Its ports on the host.
     #[serde(default)]
     pub bindings: Vec<Binding>,
-    /// When it was started, in milliseconds since the epoch.
+    /// When it was last started, in milliseconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at_ms: Option<i64>,
+}
+
+/// An end that need not be the last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// The exit code.
+    pub exit_code: i32,
+    /// Why, where there is more to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When, in milliseconds since the epoch.
+    pub at_ms: i64,
 }
 
 /// A host port that leads to a container's.

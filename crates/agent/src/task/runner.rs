@@ -1,6 +1,8 @@
 //! One container's life, from its first step up to its last step down.
 //!
 //! ```text
+//!             ____start again_____
+//!            v                    \
 //! bring up -> wait for its end, or stop it -> send the rest of its log
 //!    \________________________________________________-> steps down
 //! ```
@@ -19,11 +21,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::health::HealthWatch;
 use super::plan::LogPlan;
-use super::record::{ContainerFacts, Health, HealthStatus};
+use super::record::{ContainerFacts, Ending, Health, HealthStatus};
 use super::status::ContainerEvent;
 use crate::logs::awslogs::Pump;
 use crate::runtime::{Exit, ExitReason, RuntimeError, RuntimeErrorKind};
-use crate::steps::{ContainerContext, StepError, UpError, container_steps};
+use crate::steps::{
+    self, ContainerContext, StepError, UpError, container_steps,
+};
 
 /// How long a stopped container's last lines may take to arrive before it is
 /// reported STOPPED without them; they are still sent after that.
@@ -39,6 +43,8 @@ pub(crate) enum Phase {
     BringUp,
     /// The container runs already.
     Wait,
+    /// The container ended and was being started again.
+    Restart(Ending),
     /// The container ended already; its remains are to be cleared away.
     Clear,
 }
@@ -52,6 +58,9 @@ pub(crate) enum RunnerEvent {
         event: Option<ContainerEvent>,
         pull: Option<PullTime>,
     },
+    /// The container ended and is about to be started again, which happens
+    /// only after the answer: this is kept on disk. No answer means no.
+    Restarting { ending: Ending, kept: oneshot::Sender<()> },
     /// The container ended, or will not run. Nothing is cleared away before
     /// the answer, which means that this is kept on disk.
     Ended { outcome: Outcome, kept: oneshot::Sender<()> },
@@ -90,27 +99,97 @@ pub(crate) struct Runner {
 
 impl Runner {
     pub(crate) async fn run(mut self) {
-        let pump = match self.phase {
-            Phase::BringUp => {
-                let up = self.bring_up().await;
-                // Even a container that failed to start may have said why.
+        let up = match self.phase.clone() {
+            Phase::BringUp => self.bring_up().await,
+            Phase::Wait => Ok(()),
+            Phase::Restart(ending) => self.restart(ending).await,
+            Phase::Clear => {
                 let pump = self.pump();
-                let outcome = match up {
-                    Ok(()) => self.until_end().await,
-                    Err(outcome) => outcome,
-                };
-                self.ended(outcome).await;
-                pump
+                return self.clear(pump).await;
             }
-            Phase::Wait => {
-                let pump = self.pump();
-                let outcome = self.until_end().await;
-                self.ended(outcome).await;
-                pump
-            }
-            Phase::Clear => self.pump(),
         };
+        // Even a container that failed to start may have said why.
+        let pump = self.pump();
+        let outcome = match up {
+            Ok(()) => self.until_last_end(pump.as_ref()).await,
+            Err(outcome) => outcome,
+        };
+        self.ended(outcome).await;
         self.clear(pump).await;
+    }
+
+    /// Waits for the end after which it is not started again.
+    async fn until_last_end(&mut self, pump: Option<&Pump>) -> Outcome {
+        loop {
+            let exit = self.until_end().await;
+            let ending = match self.ending_to_restart(&exit) {
+                Some(ending) if self.may_restart(&ending).await => ending,
+                Some(_) | None => return self.outcome(exit),
+            };
+            let again = self.restart(ending).await;
+            if let Err(outcome) = again {
+                return outcome;
+            }
+            if let Some(pump) = pump {
+                pump.goes_on();
+            }
+        }
+    }
+
+    /// The end, if it is one after which the container is started again.
+    fn ending_to_restart(
+        &self,
+        exit: &Result<Exit, RuntimeError>,
+    ) -> Option<Ending> {
+        let policy = self.cx.plan.restart.as_ref()?;
+        let exit = exit.as_ref().ok()?;
+        let ran_ms = exit.at_ms.saturating_sub(self.facts.started_at_ms?);
+        let ran = Duration::from_millis(u64::try_from(ran_ms).unwrap_or(0));
+        let is_meant = !self.stop.is_cancelled()
+            && exit.reason != ExitReason::Reboot
+            && !policy.ignored_exit_codes.contains(&exit.code)
+            && ran >= policy.attempt_period;
+        is_meant.then(|| Ending {
+            exit_code: exit.code,
+            reason: exit_reason(exit),
+            at_ms: exit.at_ms,
+        })
+    }
+
+    async fn may_restart(&self, ending: &Ending) -> bool {
+        let (kept, is_kept) = oneshot::channel();
+        let ending = ending.clone();
+        self.send(RunnerEvent::Restarting { ending, kept }).await;
+        is_kept.await.is_ok()
+    }
+
+    async fn restart(&mut self, ending: Ending) -> Result<(), Outcome> {
+        let at_ms = ending.at_ms;
+        let again =
+            steps::restart(&self.cx, &mut self.facts, at_ms, &self.stop);
+        let why = match again.await {
+            Ok(()) => {
+                self.health = HealthStatus::Unknown;
+                self.send_started().await;
+                return Ok(());
+            }
+            Err(UpError::Cancelled) => ending.reason,
+            Err(UpError::Failed { error, .. }) => Some(error.to_string()),
+        };
+        Err(Outcome {
+            exit_code: Some(ending.exit_code),
+            reason: why,
+            at: Timestamp::from_millis(at_ms),
+        })
+    }
+
+    async fn send_started(&self) {
+        self.send(RunnerEvent::Progress {
+            facts: Box::new(self.facts.clone()),
+            event: Some(ContainerEvent::Started),
+            pull: None,
+        })
+        .await;
     }
 
     async fn send(&self, event: RunnerEvent) {
@@ -178,12 +257,7 @@ impl Runner {
         };
         match up {
             Ok(()) => {
-                self.send(RunnerEvent::Progress {
-                    facts: Box::new(self.facts.clone()),
-                    event: Some(ContainerEvent::Started),
-                    pull: None,
-                })
-                .await;
+                self.send_started().await;
                 Ok(())
             }
             Err(UpError::Cancelled) => Err(outcome(None)),
@@ -200,16 +274,15 @@ impl Runner {
     }
 
     /// Waits for the container's end, and makes it end when called off.
-    async fn until_end(&self) -> Outcome {
+    async fn until_end(&self) -> Result<Exit, RuntimeError> {
         let runtime = &self.cx.task.services.runtime;
         let id = &self.cx.plan.id;
-        let exit = tokio::select! {
+        tokio::select! {
             biased;
             exit = runtime.wait(id) => exit,
             () = self.stop.cancelled() => self.stop_container().await,
             never = self.check_health() => match never {},
-        };
-        self.outcome(exit)
+        }
     }
 
     async fn check_health(&self) -> Infallible {

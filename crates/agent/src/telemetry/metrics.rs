@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use minato_wire::tcs::{
-    ContainerHealth, ContainerMetric, CounterSet, NetworkStatsSet, StatsSet,
-    StorageStatsSet, TaskHealth, TaskMetric,
+    ContainerHealth, ContainerMetric, CounterSet, NetworkStatsSet,
+    RestartStatsSet, StatsSet, StorageStatsSet, TaskHealth, TaskMetric,
 };
 use tokio::time::Instant;
 
@@ -38,7 +38,9 @@ impl Sampler {
                 let Ok(usage) = usage else { continue };
                 let look = (Instant::now(), usage);
                 let before = self.last.get(&container.id).copied();
-                containers.push(metric(services, container, before, look));
+                let mut metric = metric(services, container, before, look);
+                metric.restart_stats_set = restarts(task, container);
+                containers.push(metric);
                 seen.insert(container.id.clone(), look);
             }
             if !containers.is_empty() {
@@ -126,6 +128,17 @@ fn metric(
         }),
         restart_stats_set: None,
     }
+}
+
+/// How often a container was started again, where it has a policy for it.
+fn restarts(
+    task: &TaskView,
+    container: &ContainerPlan,
+) -> Option<RestartStatsSet> {
+    container.restart.as_ref()?;
+    let known = task.record.containers.get(&container.name)?;
+    let restart_count = Some(i64::from(known.restart_count));
+    Some(RestartStatsSet { restart_count })
 }
 
 /// What the health checks of running containers say.

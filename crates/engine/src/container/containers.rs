@@ -1,9 +1,9 @@
 //! The daemon's side: creates, starts, watches and removes containers.
 //!
 //! States of one container: *created* (files and mount) → *running* (a shim)
-//! → *exited* (files until removed). What is true is on the disk and in the
-//! shims; this only remembers it. A new daemon therefore finds everything
-//! again by looking.
+//! → *exited* (files until removed), and from there perhaps *running* again.
+//! What is true is on the disk and in the shims; this only remembers it. A new
+//! daemon therefore finds everything again by looking.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -36,6 +36,7 @@ mod create;
 mod exec;
 mod recover;
 mod remove;
+mod restart;
 mod start;
 
 /// How long a shim may take to answer; it does nothing that takes long.

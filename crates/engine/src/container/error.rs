@@ -83,7 +83,7 @@ pub enum StartContainerError {
         /// The id.
         id: ContainerId,
     },
-    /// It has ended; a container runs once.
+    /// It has ended, and was not to be started again.
     #[error("container {id} has ended")]
     Ended {
         /// The id.

@@ -1,7 +1,7 @@
 //! From create to remove.
 
 use minato_engine::container::{
-    ContainerState, CreateContainerError, ExitReason, LogStream,
+    ContainerState, CreateContainerError, ExitReason, LogStream, SecretEnv,
     StartContainerError, StartStage,
 };
 
@@ -102,5 +102,58 @@ async fn a_command_that_cannot_run_says_why() {
         );
         host.containers.remove(&spec.id).await.unwrap();
     }
+    host.close().await;
+}
+
+#[tokio::test]
+async fn an_ended_container_is_started_again_with_its_files_and_log() {
+    if !is_possible() {
+        return;
+    }
+    let mut host = Host::new().await;
+    let script = "echo x >> /count; wc -l < /count; exit 3";
+    let spec = host.spec("c1", script);
+    host.containers.create(&spec).await.unwrap();
+    host.containers.start(&spec.id).await.unwrap();
+    for _ in 0..2 {
+        let exit = within(host.containers.wait(&spec.id)).await.unwrap();
+        assert_eq!(exit.code, 3);
+        let again = |at_ms| {
+            let secrets = SecretEnv::default();
+            host.containers.restart_with(&spec.id, at_ms, secrets)
+        };
+        // Of an earlier end: it was started again already.
+        again(exit.at_ms - 1).await.unwrap();
+        let same = within(host.containers.wait(&spec.id)).await.unwrap();
+        assert_eq!(same, exit);
+        again(exit.at_ms).await.unwrap();
+        let next = within(host.containers.wait(&spec.id)).await.unwrap();
+        assert!(next.at_ms > exit.at_ms);
+        host.restart().await;
+        let known = within(host.containers.wait(&spec.id)).await.unwrap();
+        assert_eq!(known, next);
+    }
+    let ran = host.finish(&spec.id).await;
+    assert_eq!(ran.stream(LogStream::Stdout), ["1", "2", "3"]);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_started_again_has_ended_as_it_had() {
+    if !is_possible() {
+        return;
+    }
+    let host = Host::new().await;
+    let spec = host.spec("c1", "echo once; rm /bin/sh; exit 4");
+    host.containers.create(&spec).await.unwrap();
+    host.containers.start(&spec.id).await.unwrap();
+    let exit = within(host.containers.wait(&spec.id)).await.unwrap();
+    let secrets = SecretEnv::default();
+    let all = &host.containers;
+    let again = all.restart_with(&spec.id, exit.at_ms, secrets).await;
+    assert!(again.is_err());
+    let ran = host.finish(&spec.id).await;
+    assert_eq!(ran.exit, exit);
+    assert_eq!(ran.stream(LogStream::Stdout), ["once"]);
     host.close().await;
 }

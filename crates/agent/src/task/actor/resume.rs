@@ -34,7 +34,18 @@ impl Actor {
                     Phase::Clear
                 }
                 _ if known.finished_at.is_some() => Phase::Clear,
-                ContainerStatus::Running => Phase::Wait,
+                ContainerStatus::Running => match known.restarting.clone() {
+                    None => Phase::Wait,
+                    Some(end) if self.record.desired == Desired::Running => {
+                        Phase::Restart(end)
+                    }
+                    Some(end) => {
+                        known.finished_at.get_or_insert(now);
+                        known.exit_code = Some(end.exit_code);
+                        known.reason = end.reason;
+                        Phase::Clear
+                    }
+                },
                 ContainerStatus::None
                 | ContainerStatus::Pulled
                 | ContainerStatus::Created => {

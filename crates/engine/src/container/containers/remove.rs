@@ -6,7 +6,7 @@ use crate::container::overlay::{remove_dir_all, unmount};
 use crate::container::paths::read_json;
 
 /// How long a killed container and its shim may take to be gone.
-const GONE_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// Prefix of a directory that is being deleted; no container id begins so.
 pub(super) const REMOVING: &str = ".removing-";
 
@@ -34,7 +34,11 @@ impl Containers {
     ) -> Result<(), ContainerError> {
         let Some(entry) = self.entry(id) else { return Ok(()) };
         if matches!(*entry.state.borrow(), ContainerState::Created) {
-            return self.remove(id).await;
+            if !entry.paths.logs().exists() {
+                return self.remove(id).await;
+            }
+            // It ran, and was to be started again.
+            entry.log_signal.send_modify(|signal| signal.is_complete = true);
         }
         let _turn = entry.turn.lock().await;
         self.end(&entry).await;
@@ -45,7 +49,7 @@ impl Containers {
     }
 
     /// Kills a container and its shim, unless they have ended by themselves.
-    async fn end(&self, entry: &Entry) {
+    pub(super) async fn end(&self, entry: &Entry) {
         let id = &entry.spec.id;
         let is_running =
             matches!(*entry.state.borrow(), ContainerState::Running(_));
@@ -66,7 +70,7 @@ impl Containers {
 }
 
 /// Kills a shim that does not go, if it is still that very process.
-fn kill_shim(entry: &Entry) {
+pub(super) fn kill_shim(entry: &Entry) {
     let running = read_json::<Running>(&entry.paths.running());
     if let Ok(Some(running)) = running
         && running.shim.is_alive()

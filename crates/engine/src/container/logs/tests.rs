@@ -224,6 +224,27 @@ async fn a_following_reader_wakes_up_and_ends() {
     assert_eq!(following.await.unwrap(), 101);
 }
 
+#[test]
+fn a_second_writer_goes_on_where_the_first_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = LogWriter::new(dir.path(), limits(0, 1 << 20));
+    writer.take(LogStream::Stdout, b"one\ntwo\n", 1);
+    // A killed writer's half of a record.
+    let path = segment_path(dir.path(), 0);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.extend([0; RECORD_HEADER_BYTES - 1]);
+    std::fs::write(&path, bytes).unwrap();
+    let mut reader = LogReader::open(dir.path(), LogPosition::default());
+    let before = read_all(&mut reader);
+    let mut writer = LogWriter::new(dir.path(), limits(0, 1 << 20));
+    writer.take(LogStream::Stdout, b"three\n", 2);
+    let after = read_all(&mut reader);
+    let all: Vec<_> = before.into_iter().chain(after).collect();
+    let expected: [&[u8]; 3] = [b"one", b"two", b"three"];
+    assert_eq!(lines(&all, LogStream::Stdout), expected);
+    assert_eq!(reader.position().line, 3);
+}
+
 fn size_of_dir(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).unwrap();
     entries.map(|e| e.unwrap().metadata().unwrap().len()).sum()

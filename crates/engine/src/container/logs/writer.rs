@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     FLAG_PARTIAL, FLAG_STDERR, LINE_MAX_BYTES, LogStream, MAGIC,
-    RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, segment_path,
+    RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, segment_path, segments, u64_at,
 };
 use crate::container::LogLimits;
 
@@ -40,22 +40,77 @@ struct Segment {
     bytes: u64,
 }
 
+/// What an earlier writer left: the container was started again.
+#[derive(Default)]
+struct Found {
+    finished: VecDeque<(u64, u64)>,
+    next_segment: u64,
+    next_line: u64,
+}
+
+impl Found {
+    fn in_dir(dir: &Path) -> Found {
+        let numbers = segments(dir).unwrap_or_default();
+        let Some(last) = numbers.last().copied() else {
+            return Found::default();
+        };
+        let finished = numbers.into_iter().map(|number| {
+            let size = fs::metadata(segment_path(dir, number));
+            (number, size.map_or(0, |data| data.len()))
+        });
+        Found {
+            finished: finished.collect(),
+            next_segment: last + 1,
+            // If it cannot be read, its reader fails there, too.
+            next_line: line_after(&segment_path(dir, last)).unwrap_or(0),
+        }
+    }
+}
+
+/// The number of the line that comes after a segment's last. Half a record,
+/// of a writer that was killed, is cut off.
+fn line_after(path: &Path) -> io::Result<u64> {
+    let bytes = fs::read(path)?;
+    let mut line = u64_at(&bytes, MAGIC.len()).unwrap_or(0);
+    let mut at = SEGMENT_HEADER_BYTES;
+    while let Some(length) = length_at(&bytes, at) {
+        let end = at + RECORD_HEADER_BYTES + length;
+        if end > bytes.len() {
+            break;
+        }
+        (at, line) = (end, line + 1);
+    }
+    if at < bytes.len() {
+        let file = OpenOptions::new().write(true).open(path)?;
+        file.set_len(u64::try_from(at).unwrap_or(u64::MAX))?;
+    }
+    Ok(line)
+}
+
+/// The length in the record's header that begins at `at`.
+fn length_at(bytes: &[u8], at: usize) -> Option<usize> {
+    let end = at + RECORD_HEADER_BYTES;
+    let length = bytes.get(end - 4..end)?.try_into().ok()?;
+    usize::try_from(u32::from_le_bytes(length)).ok()
+}
+
 impl LogWriter {
-    /// Begins a log in a directory, which is made with the first line: many
-    /// containers never write one.
+    /// Begins a log in a directory, which is made with the first line (many
+    /// containers never write one), or goes on with the one that is there.
     pub(crate) fn new(dir: &Path, limits: LogLimits) -> Self {
         let segment_bytes = limits.segment_bytes.max(SEGMENT_MIN_BYTES);
         let limits = LogLimits {
             segment_bytes,
             max_bytes: limits.max_bytes.max(2 * segment_bytes),
         };
+        let Found { finished, next_segment, next_line } = Found::in_dir(dir);
         LogWriter {
             dir: dir.to_owned(),
             limits,
             segment: None,
-            finished: VecDeque::new(),
-            next_segment: 0,
-            next_line: 0,
+            finished,
+            next_segment,
+            next_line,
             pending: [vec![], vec![]],
             batch: vec![],
             batch_lines: 0,
