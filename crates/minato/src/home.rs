@@ -2,6 +2,7 @@
 //! below `/run` that a reboot empties.
 
 use std::collections::BTreeMap;
+use std::env::VarError;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -123,10 +124,19 @@ impl Home {
     /// file, or one that was made here. Another key than last time is refused:
     /// nothing that is sealed would open.
     pub(crate) fn seal_key(&self, file: Option<&Path>) -> Result<SealKey> {
-        let key = match std::env::var(SEAL_KEY_VARIABLE) {
-            Ok(text) => parse_seal_key(&text)
+        let key = match (std::env::var(SEAL_KEY_VARIABLE), file) {
+            (Ok(_), Some(_)) => bail!(
+                "the key that seals is given twice: in {SEAL_KEY_VARIABLE} \
+                 and as --seal-key-file"
+            ),
+            (Ok(text), None) => parse_seal_key(&text)
                 .with_context(|| format!("the key in {SEAL_KEY_VARIABLE}"))?,
-            Err(_) => self.seal_key_in(file)?,
+            (Err(VarError::NotPresent), file) => self.seal_key_in(file)?,
+            (Err(error @ VarError::NotUnicode(_)), _) => {
+                return Err(error).with_context(|| {
+                    format!("the key in {SEAL_KEY_VARIABLE}")
+                });
+            }
         };
         let mark = self.dir.join("seal.id");
         match fs::read_to_string(&mark) {

@@ -29,7 +29,7 @@ const READ_TIME: Duration = Duration::from_secs(5);
 const CONNECTIONS_MAX: usize = 1024;
 const CONNECTIONS_OF_PEER_MAX: usize = 128;
 /// After so long a connection ends, whatever it waits for.
-const CONNECTION_TIME: Duration = Duration::from_secs(600);
+const CONNECTION_TIME: Duration = Duration::from_secs(120);
 /// Head of a request: a session token has up to about 4 KiB.
 const HEAD_BYTES: usize = 32 << 10;
 /// Body of the agent's own requests, and of others without further ado.

@@ -44,6 +44,10 @@ impl CredentialSets {
         self.sets.lock().get(id).cloned()
     }
 
+    fn forget(&self, id: &str) {
+        self.sets.lock().remove(id);
+    }
+
     /// Keeps a set, and forgets those that have expired: their tasks are over,
     /// or they would have been renewed.
     pub(crate) fn put(&self, credentials: IamRoleCredentials, now: Timestamp) {
@@ -213,13 +217,12 @@ impl Session {
         let mut tasks = payload.tasks;
         tasks.sort_by_key(|task| task.desired_status != "STOPPED");
         for task in tasks {
-            let sets = [
-                task.role_credentials.clone(),
-                task.execution_role_credentials.clone(),
-            ];
+            let role = task.role_credentials.clone();
+            // Nothing here is done in its name yet, so it is not kept.
+            let execution = task.execution_role_credentials.clone();
             // Before the task: its first container may ask at once.
-            let now = self.services.clock.now();
-            for set in sets.iter().flatten() {
+            if let Some(set) = &role {
+                let now = self.services.clock.now();
                 self.credentials.put(set.clone(), now);
             }
             if let Err(error) = self.engine.accept(task).await {
@@ -228,9 +231,12 @@ impl Session {
                     "a task was not taken over"
                 );
                 all_kept = false;
+                if let Some(set) = &role {
+                    self.credentials.forget(&set.credentials_id);
+                }
                 continue;
             }
-            for set in sets.into_iter().flatten() {
+            for set in [role, execution].into_iter().flatten() {
                 answers.push(credentials_ack(&payload.message_id, &set));
             }
         }

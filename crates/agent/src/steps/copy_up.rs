@@ -15,7 +15,8 @@ use std::path::{Component, Path, PathBuf};
 use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, Timespec, Timestamps, UTIME_OMIT, XattrFlags,
+    AtFlags, CWD, FileType, Mode, RenameFlags, Timespec, Timestamps,
+    UTIME_OMIT, XattrFlags, renameat_with,
 };
 use rustix::io::Errno;
 
@@ -31,38 +32,64 @@ static FILLING: Mutex<()> = Mutex::new(());
 /// Fills a volume with what an image's layers have at a path.
 ///
 /// The copy is made beside the volume, and its parts are then moved there:
-/// somebody may have the volume mounted, and may put links in the way.
+/// somebody may have the volume mounted, and may put links in the way. A copy
+/// that is whole has a name of its own: after a crash the rest of it follows.
 pub(super) fn fill(
     volume: &Path,
     layers: &[PathBuf],
     target: &Path,
 ) -> io::Result<()> {
+    let name = volume.file_name().unwrap_or_default().to_string_lossy();
+    let whole = volume.with_file_name(format!(".whole-{name}"));
+    let is_cut_short = || whole.symlink_metadata().is_ok();
+    // Most are full, and need not wait for one that is being filled.
+    if is_full(volume)? && !is_cut_short() {
+        return Ok(());
+    }
     let _one_at_a_time = FILLING.lock();
-    let is_full = match fs::read_dir(volume) {
-        Ok(mut files) => files.next().is_some(),
-        // Its mount will fail, and say so.
-        Err(error) if error.kind() == ErrorKind::NotFound => true,
-        Err(error) => return Err(error),
-    };
-    if is_full {
+    if is_cut_short() {
+        return move_in(&whole, volume);
+    }
+    if is_full(volume)? {
         return Ok(());
     }
     let parts = parts(layers, target)?;
     if parts.is_empty() {
         return Ok(());
     }
-    let copy = volume.with_file_name(".new");
+    let copy = volume.with_file_name(format!(".new-{name}"));
     remove(&copy)?;
     fs::create_dir(&copy)?;
     for part in parts.iter().rev() {
         merge(part, &copy)?;
     }
-    for entry in fs::read_dir(&copy)? {
-        let entry = entry?;
-        fs::rename(entry.path(), volume.join(entry.file_name()))?;
+    fs::rename(&copy, &whole)?;
+    move_in(&whole, volume)
+}
+
+fn is_full(volume: &Path) -> io::Result<bool> {
+    match fs::read_dir(volume) {
+        Ok(mut files) => Ok(files.next().is_some()),
+        // Its mount will fail, and say so.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
     }
-    describe(&copy, &copy.symlink_metadata()?, volume)?;
-    remove(&copy)
+}
+
+/// Moves what is left of a whole copy into its volume.
+fn move_in(whole: &Path, volume: &Path) -> io::Result<()> {
+    describe(whole, &whole.symlink_metadata()?, volume)?;
+    for entry in fs::read_dir(whole)? {
+        let entry = entry?;
+        let place = volume.join(entry.file_name());
+        let keep = RenameFlags::NOREPLACE;
+        match renameat_with(CWD, entry.path(), CWD, &place, keep) {
+            // Whoever has the volume mounted was faster, and theirs stays.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    remove(whole)
 }
 
 /// The directories of the layers that make up a directory of the image, the
@@ -251,7 +278,9 @@ mod tests {
         fn fill(&self, target: &str) -> Vec<(String, String)> {
             let volume = self.dir.path().join("volume");
             fill(&volume, &self.layers, Path::new(target)).unwrap();
-            assert!(!self.dir.path().join(".new").exists());
+            for left in [".new-volume", ".whole-volume"] {
+                assert!(!self.dir.path().join(left).exists());
+            }
             let mut found = vec![];
             list(&volume, "", &mut found);
             found.sort();
@@ -275,6 +304,30 @@ mod tests {
 
     fn files(of: &[(&str, &str)]) -> Vec<(String, String)> {
         of.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()
+    }
+
+    #[test]
+    fn a_copy_cut_short_is_finished_and_takes_nothing_away() {
+        let image = Image::new(&[&[("d/a", "1"), ("d/b", "1"), ("d/c", "1")]]);
+        let (volume, whole) = (
+            image.dir.path().join("volume"),
+            image.dir.path().join(".whole-volume"),
+        );
+        // Killed after the first of three; then somebody wrote the second.
+        fs::create_dir(&whole).unwrap();
+        fs::set_permissions(&whole, Permissions::from_mode(0o750)).unwrap();
+        fs::write(volume.join("a"), "1").unwrap();
+        fs::write(volume.join("b"), "theirs").unwrap();
+        fs::write(whole.join("b"), "1").unwrap();
+        fs::write(whole.join("c"), "1").unwrap();
+        let expected = files(&[("a", "1"), ("b", "theirs"), ("c", "1")]);
+        assert_eq!(image.fill("/d"), expected);
+        let mode = fs::metadata(&volume).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o750);
+        // Full: nothing is ever copied again.
+        fs::remove_file(volume.join("c")).unwrap();
+        let expected = files(&[("a", "1"), ("b", "theirs")]);
+        assert_eq!(image.fill("/d"), expected);
     }
 
     #[test]

@@ -145,7 +145,7 @@ pub(super) fn source(
     match LocalBind::of(&about.options) {
         Ok(None) => Ok(Source::writable(dir.join(DATA))),
         Ok(Some(LocalBind { device, read_only })) if device.is_dir() => {
-            Ok(Source { path: device, read_only })
+            Ok(Source { path: device, read_only, within: None })
         }
         Ok(Some(LocalBind { device, .. })) => Err(StepError::new(
             KIND,

@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use super::StepError;
 use crate::task::plan::EfsPlan;
 
-/// The directory that a volume means.
+/// The file system's directory, and the one in it that a volume means.
 ///
 /// As on AWS it must be there: only access points make theirs. Links may not
 /// lead out of the file system, whoever made them.
 pub(super) fn resolve(
     efs: &BTreeMap<String, PathBuf>,
     plan: &EfsPlan,
-) -> Result<PathBuf, StepError> {
+) -> Result<(PathBuf, PathBuf), StepError> {
     let id = &plan.file_system_id;
     let failed = |why: &dyn Display| {
         StepError::new(
@@ -43,5 +43,5 @@ pub(super) fn resolve(
     if !path.is_dir() {
         return Err(failed(&"it is not a directory"));
     }
-    Ok(path)
+    Ok((top, path))
 }

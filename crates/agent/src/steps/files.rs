@@ -89,6 +89,7 @@ pub(super) fn file_mounts(cx: &ContainerContext) -> Vec<BindMount> {
             source: dir.join(name),
             destination: PathBuf::from("/etc").join(name),
             readonly: false,
+            within: None,
         })
         .collect()
 }

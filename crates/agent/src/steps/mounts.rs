@@ -44,6 +44,7 @@ fn collect(
             source: source.path,
             destination: mount.path.clone(),
             readonly: mount.read_only || read_only || source.read_only,
+            within: source.within,
         });
     }
     for from in &plan.volumes_from {

@@ -167,7 +167,10 @@ async fn a_bind_option_mounts_the_device() {
     fs::create_dir(&device).unwrap();
     fs::write(device.join("kept"), "").unwrap();
     let data = up(&cx).await.unwrap();
-    assert_eq!(data, Source { path: device.clone(), read_only: true });
+    assert_eq!(
+        data,
+        Source { path: device.clone(), read_only: true, within: None }
+    );
     down(&cx).await;
     assert!(device.join("kept").exists());
 }
@@ -195,7 +198,9 @@ async fn an_efs_volume_is_the_directory_that_stands_for_it() {
         (Some("/inside/"), top.join("web")),
     ] {
         let cx = with(root, true);
-        assert_eq!(up(&cx).await.unwrap(), Source::writable(expected));
+        let within = Some(top.clone());
+        let expected = Source { within, ..Source::writable(expected) };
+        assert_eq!(up(&cx).await.unwrap(), expected);
         down(&cx).await;
     }
     assert!(top.join("web").is_dir());

@@ -20,16 +20,17 @@ pub(super) const KIND: &str = "CannotCreateVolumeError";
 pub(super) struct Source {
     pub(super) path: PathBuf,
     pub(super) read_only: bool,
+    /// What links must not lead out of.
+    pub(super) within: Option<PathBuf>,
 }
 
 impl Source {
     pub(super) fn writable(path: PathBuf) -> Source {
-        Source { path, read_only: false }
+        Source { path, read_only: false, within: None }
     }
 }
 
-/// Where the files of a volume are. Looked up at each mount: links in a file
-/// system that others write to may lead elsewhere by then.
+/// Where the files of a volume are.
 pub(super) fn source(
     cx: &TaskContext,
     name: &str,
@@ -40,7 +41,11 @@ pub(super) fn source(
         VolumePlan::Host(path) => Ok(Source::writable(path.clone())),
         VolumePlan::Docker(docker) => docker_volume::source(cx, name, docker),
         VolumePlan::Efs(plan) => {
-            efs::resolve(&cx.services.config.efs, plan).map(Source::writable)
+            let found = efs::resolve(&cx.services.config.efs, plan)?;
+            let (top, path) = found;
+            // Links in a file system that others write to may lead elsewhere
+            // by the time it is mounted.
+            Ok(Source { path, read_only: false, within: Some(top) })
         }
     }
 }

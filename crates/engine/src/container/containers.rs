@@ -123,7 +123,9 @@ impl Entry {
 /// What `spec.json` keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kept<Spec> {
-    /// The start of the machine that the container belongs to.
+    /// The start of the machine that the container belongs to; a build that
+    /// did not write it here left nothing that this one can take over.
+    #[serde(default)]
     boot_id: String,
     #[serde(flatten)]
     pub(super) spec: Spec,

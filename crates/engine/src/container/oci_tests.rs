@@ -47,6 +47,7 @@ fn the_runtime_accepts_what_is_built() {
         source: "/etc".into(),
         destination: "/e".into(),
         readonly: true,
+        within: None,
     });
     full.ulimits.push(Ulimit { name: "nofile".into(), soft: 10, hard: -1 });
     full.resources.memory_bytes = Some(1 << 30);

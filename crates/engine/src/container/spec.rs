@@ -255,6 +255,10 @@ pub struct BindMount {
     pub destination: PathBuf,
     /// Forbids writing.
     pub readonly: bool,
+    /// A directory above `source` that links must not lead out of: others
+    /// write there, and may put them in the way at any time.
+    #[serde(default)]
+    pub within: Option<PathBuf>,
 }
 
 /// A file system in memory.

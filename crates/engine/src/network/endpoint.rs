@@ -14,6 +14,7 @@
 //! endpoint each. Host mode has but one network: there the first Minato has it
 //! until it is taken down.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 
 use super::error::DoingStep;
@@ -27,9 +28,9 @@ pub const ENDPOINT: SocketAddrV4 =
 /// Where the agent listens.
 pub(super) const LISTENER: Ipv4Addr = Ipv4Addr::new(127, 169, 170, 2);
 
-/// The upstream agent's port, which no task may have; another one where a
-/// second Minato has it already.
-const LISTENER_PORT: u16 = 51679;
+/// Ports that only root may have: the rules outlive Minato, and nobody else
+/// must be able to answer in its place meanwhile.
+const LISTENER_PORTS: std::ops::Range<u16> = 600..1000;
 
 /// The endpoint's address, as rules match it.
 pub(super) fn range() -> Ipv4Cidr {
@@ -42,9 +43,7 @@ impl Inner {
     pub(super) fn listen_endpoint(
         &self,
     ) -> Result<TcpListener, NetworkStepError> {
-        let bind = |port| TcpListener::bind(SocketAddrV4::new(LISTENER, port));
-        let listener = bind(LISTENER_PORT)
-            .or_else(|_| bind(0))
+        let listener = listen(&self.config.name)
             .doing(format_args!("listen on {LISTENER}"))?;
         let address =
             listener.local_addr().doing("find the endpoint's port")?;
@@ -100,6 +99,24 @@ impl Inner {
             .doing("lead containers to the task endpoint")?;
         Ok(others)
     }
+}
+
+/// Listens on a port that depends on the network's name: one Minato does not
+/// take over what leads to another that is down.
+fn listen(name: &str) -> io::Result<TcpListener> {
+    let all = LISTENER_PORTS.end - LISTENER_PORTS.start;
+    let first = name.bytes().fold(0, |hash: u16, byte| {
+        hash.wrapping_mul(31).wrapping_add(u16::from(byte))
+    });
+    let mut refused = io::Error::from(io::ErrorKind::AddrInUse);
+    for step in 0..all {
+        let port = LISTENER_PORTS.start + (first % all + step) % all;
+        match TcpListener::bind(SocketAddrV4::new(LISTENER, port)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
 }
 
 /// Gives the host a route to the endpoint through a bridge: without any, the

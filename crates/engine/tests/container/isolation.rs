@@ -170,6 +170,43 @@ async fn only_the_container_sees_its_mounts() {
 }
 
 #[tokio::test]
+async fn links_do_not_lead_a_mount_out_of_its_directory() {
+    if !is_possible() {
+        return;
+    }
+    let host = Host::new().await;
+    let top = host.rootfs.with_file_name("top");
+    std::fs::create_dir_all(top.join("a/b")).unwrap();
+    std::fs::write(top.join("a/b/file"), "inside\n").unwrap();
+    let outside = host.rootfs.with_file_name("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let mount = |source: &str| BindMount {
+        source: top.join(source),
+        destination: "/mnt".into(),
+        readonly: false,
+        within: Some(top.clone()),
+    };
+    let mut good = host.spec("good", "cat /mnt/file");
+    good.mounts = vec![mount("a/b")];
+    let ran = host.run(&good).await;
+    assert_eq!(ran.text(), "inside");
+    std::os::unix::fs::symlink(&outside, top.join("out")).unwrap();
+    std::os::unix::fs::symlink("../../..", top.join("a/up")).unwrap();
+    for (name, source) in [("out", "out"), ("up", "a/up"), ("dots", "../x")] {
+        let mut bad = host.spec(name, "touch /mnt/x");
+        bad.mounts = vec![mount(source)];
+        host.containers.create(&bad).await.unwrap();
+        let refused = host.containers.start(&bad.id).await.unwrap_err();
+        let StartContainerError::CannotStart { stage, .. } = refused else {
+            panic!("{refused}");
+        };
+        assert_eq!(stage, StartStage::Prepare, "{name}");
+    }
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+    host.close().await;
+}
+
+#[tokio::test]
 async fn file_systems_are_as_specified() {
     if !is_possible() {
         return;
@@ -182,6 +219,7 @@ async fn file_systems_are_as_specified() {
         source: shared.clone(),
         destination: "/mnt/shared".into(),
         readonly,
+        within: None,
     };
     let mut readonly = host.spec("ro", "touch /x 2>/dev/null || echo no");
     readonly.readonly_rootfs = true;

@@ -98,7 +98,9 @@ fn identity_in(
     let found = user::resolve(&rootfs, user, groups);
     // Asked afterwards: the process id may be another's by now.
     let running = read_json::<Running>(&entry.paths.running());
-    let is_it = running.is_ok_and(|r| r.is_some_and(|r| r.init.is_alive()));
+    let is_it = running.ok().flatten().is_some_and(|running| {
+        running.started == started && running.init.is_alive()
+    });
     if !is_it {
         return Err(ContainerError::NotRunning { id: id() });
     }

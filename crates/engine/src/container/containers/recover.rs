@@ -6,6 +6,9 @@ use crate::container::ExitReason;
 use crate::container::overlay::{remove_dir_all, unmount};
 use crate::container::paths::read_json;
 
+/// How long a shim may take to start a container, mounts and all.
+const STARTED_WITHIN: Duration = Duration::from_secs(60);
+
 impl Containers {
     /// Looks at every container on the disk and decides what became of it.
     pub(super) async fn recover(&self) -> Result<(), OpenContainersError> {
@@ -22,10 +25,15 @@ impl Containers {
             let paths = self.inner.paths(&id);
             match read_json::<Kept<ContainerSpec>>(&paths.spec()) {
                 Ok(Some(kept)) => self.recover_one(kept).await,
-                // Creation was cut short, or the file is nonsense: nothing
-                // can have been started from it that is not dead or lost.
-                Ok(None) | Err(_) => {
+                // Creation was cut short: nothing was started.
+                Ok(None) => {
                     let _ = self.inner.remove_dirs(&paths);
+                }
+                // It may run, and a later start may be able to read it.
+                Err(error) => {
+                    let path = paths.spec();
+                    tracing::error!(path = %path.display(), %error,
+                        "a container is left alone");
                 }
             }
         }
@@ -69,7 +77,7 @@ impl Containers {
             let mut connection = ShimConnection::open(&entry.paths.run)?;
             connection.ask(RequestBody::Ping).await
         };
-        let _ = tokio::time::timeout(ANSWER_WITHIN, answers).await;
+        let _ = tokio::time::timeout(STARTED_WITHIN, answers).await;
         match read_json::<Running>(&entry.paths.running()).ok().flatten() {
             Some(running) => self.watch(&entry, running.started),
             None => {

@@ -258,7 +258,11 @@ impl LogWriter {
         };
         self.next_segment += 1;
         let header = [&MAGIC[..], &self.next_line.to_le_bytes()].concat();
-        file.write_all(&header)?;
+        if let Err(error) = file.write_all(&header) {
+            // A reader would wait for the rest of it.
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
         let bytes = SEGMENT_HEADER_BYTES as u64;
         self.segment = Some(Segment { file, number, bytes });
         Ok(())

@@ -139,9 +139,11 @@ fn prepare(
     is_unified: bool,
 ) -> Result<Plan, LaunchFailure> {
     let stage = LaunchStage::Prepare;
-    rootfs::mount(spec, &order.mount_points, paths)
+    let mut spec = spec.clone();
+    rootfs::confine(&mut spec, paths).map_err(|e| flattened(stage, &e))?;
+    rootfs::mount(&spec, &order.mount_points, paths)
         .map_err(|e| flattened(stage, &e))?;
-    let plan = plan::plan(spec, order, &paths.rootfs(), is_unified)
+    let plan = plan::plan(&spec, order, &paths.rootfs(), is_unified)
         .map_err(|e| flattened(stage, &e))?;
     write_json(&paths.config(), &plan.config)
         .map_err(|e| failed("could not write the configuration", &e))?;

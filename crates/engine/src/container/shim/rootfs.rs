@@ -8,12 +8,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, setns, unshare};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::container::ContainerSpec;
 use crate::container::overlay::{Overlay, RootfsError};
@@ -67,6 +67,44 @@ pub(super) fn mount(
         let action = "make the working directory in";
         RootfsError::Io { action, path: merged.clone(), source }
     })
+}
+
+/// Binds sources that others could lead elsewhere to places of the shim's
+/// own, and has the specification name those.
+pub(super) fn confine(
+    spec: &mut ContainerSpec,
+    paths: &ContainerPaths,
+) -> Result<(), RootfsError> {
+    for (number, mount) in spec.mounts.iter_mut().enumerate() {
+        let Some(top) = &mount.within else { continue };
+        let place = paths.run.join("mounts").join(number.to_string());
+        let bound = bind_below(top, &mount.source, &place);
+        bound.map_err(|source| {
+            let (action, path) = ("mount", mount.source.clone());
+            RootfsError::Io { action, path, source }
+        })?;
+        mount.source = place;
+    }
+    Ok(())
+}
+
+fn bind_below(top: &Path, source: &Path, place: &Path) -> io::Result<()> {
+    let below = source
+        .strip_prefix(top)
+        .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let below =
+        if below.as_os_str().is_empty() { Path::new(".") } else { below };
+    let opened = rustix::fs::openat2(
+        File::open(top)?,
+        below,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
+    )?;
+    std::fs::create_dir_all(place)?;
+    let opened = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    let (none, bind) = (None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC);
+    Ok(nix::mount::mount(Some(opened.as_str()), place, none, bind, none)?)
 }
 
 /// Makes the working directory, as Docker does; links cannot lead out of the
