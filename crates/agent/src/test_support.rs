@@ -216,6 +216,12 @@ impl Api for FakeApi {
     }
 }
 
+/// The agent is gone from one moment to the next: its tasks end unheard.
+pub(crate) async fn killed(engine: TaskEngine) {
+    drop(engine);
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+}
+
 /// An agent over fakes, with a directory that outlives it.
 pub(crate) struct Rig {
     pub(crate) runtime: FakeRuntime,

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use minato_wire::secretsmanager::{
@@ -19,15 +20,18 @@ use tokio::sync::OnceCell;
 
 use super::{ContainerContext, Step, StepError};
 use crate::api::{ApiCallError, ApiService, call};
+use crate::backoff::Backoff;
 use crate::runtime::SecretEnv;
 use crate::task::plan::{SecretPlan, SecretStore};
 use crate::task::record::ContainerFacts;
 
 /// Most names of one `GetParameters` (API reference).
 const NAMES_MAX: usize = 10;
-/// Calls that had no answer are repeated so often; the wait doubles.
+/// Calls that had no answer are repeated so often.
 const ATTEMPTS: u32 = 5;
-const FIRST_WAIT: std::time::Duration = std::time::Duration::from_millis(200);
+/// Waits between them: the first and the longest.
+const WAITS: [Duration; 2] =
+    [Duration::from_millis(200), Duration::from_secs(2)];
 
 /// A container's secrets, fetched once.
 #[derive(Clone, Default)]
@@ -56,13 +60,7 @@ impl Step<ContainerContext, ContainerFacts> for FetchSecrets {
         cx: &'a ContainerContext,
         facts: &'a mut ContainerFacts,
     ) -> BoxFuture<'a, Result<(), StepError>> {
-        Box::pin(async move {
-            // After a restart the container has what it needs.
-            if facts.started_at_ms.is_none() {
-                fetched(cx).await?;
-            }
-            Ok(())
-        })
+        Box::pin(async move { for_start(cx, facts).await.map(drop) })
     }
 
     fn down<'a>(
@@ -71,6 +69,18 @@ impl Step<ContainerContext, ContainerFacts> for FetchSecrets {
         _facts: &'a mut ContainerFacts,
     ) -> BoxFuture<'a, Result<(), StepError>> {
         Box::pin(async { Ok(()) })
+    }
+}
+
+/// What the start of a container needs; nothing where it has started, which
+/// an agent finds that goes through the steps again.
+pub(super) async fn for_start(
+    cx: &ContainerContext,
+    facts: &ContainerFacts,
+) -> Result<SecretEnv, StepError> {
+    match facts.started_at_ms {
+        Some(_) => Ok(SecretEnv::default()),
+        None => fetched(cx).await.cloned(),
     }
 }
 
@@ -279,12 +289,12 @@ async fn patiently<T, F>(mut call: impl FnMut() -> F) -> Result<T, ApiCallError>
 where
     F: Future<Output = Result<T, ApiCallError>>,
 {
-    let mut wait = FIRST_WAIT;
+    let [first, longest] = WAITS;
+    let mut backoff = Backoff::new(first, longest, 2.0);
     for _ in 1..ATTEMPTS {
         match call().await {
             Err(error) if error.is_transient() => {
-                tokio::time::sleep(wait).await;
-                wait *= 2;
+                tokio::time::sleep(backoff.next_delay(0)).await;
             }
             other => return other,
         }

@@ -1,7 +1,6 @@
 //! Starting the container, and starting it again.
 
 use futures_util::future::BoxFuture;
-
 use tokio_util::sync::CancellationToken;
 
 use super::{ContainerContext, Step, StepError, UpError, secrets};
@@ -22,7 +21,7 @@ impl Step<ContainerContext, ContainerFacts> for Start {
         facts: &'a mut ContainerFacts,
     ) -> BoxFuture<'a, Result<(), StepError>> {
         Box::pin(async move {
-            let secrets = secrets::fetched(cx).await?.clone();
+            let secrets = secrets::for_start(cx, facts).await?;
             let started = cx
                 .task
                 .services

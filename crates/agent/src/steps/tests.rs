@@ -442,3 +442,17 @@ async fn a_secret_that_is_not_there_fails_in_the_words_of_ecs() {
         assert!(fixture.rig.runtime.world.lock().containers.is_empty());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_has_started_needs_no_secrets_again() {
+    let secret = json!([{"name": "S", "provider": "ssm", "valueFrom": "/p"}]);
+    let (fixture, ended) = with_secrets("EC2", secret).await;
+    ended.unwrap();
+    // Another agent, for which nobody has an answer.
+    fixture.rig.api.fail_next("GetParameters", "AccessDeniedException");
+    let cx = fixture.container(TaskFacts::default());
+    let mut facts =
+        ContainerFacts { started_at_ms: Some(1), ..ContainerFacts::default() };
+    up(&container_steps(), &cx, &mut facts).await.unwrap();
+    assert_eq!(fixture.rig.api.calls("GetParameters").len(), 1);
+}

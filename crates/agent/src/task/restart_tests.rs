@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::engine::TaskEngine;
 use crate::task::record::{ContainerRecord, Desired, HealthStatus};
-use crate::test_support::{Rig, TASK_ID, id_of, stop_of, task};
+use crate::test_support::{Rig, TASK_ID, id_of, killed, stop_of, task};
 
 /// Started by the fake at 1 s; a second after each end after that.
 const PERIOD_MS: i64 = 60_000;
@@ -34,6 +34,8 @@ fn count(rig: &Rig, call: &str) -> usize {
     rig.runtime.calls().iter().filter(|c| **c == call).count()
 }
 
+/// Waits for a call, and then until all that is due after it has happened:
+/// time is paused, so it passes only when nothing else can.
 async fn called(rig: &Rig, call: &str, times: usize) {
     rig.until(call, || (count(rig, call) == times).then_some(())).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -44,11 +46,6 @@ async fn running(rig: &Rig, containers: Value) -> TaskEngine {
     engine.accept(task(containers)).await.unwrap();
     rig.reported("RUNNING").await;
     engine
-}
-
-async fn killed(engine: TaskEngine) {
-    drop(engine);
-    tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
 async fn stopped(rig: &Rig, engine: &TaskEngine) -> Value {

@@ -6,12 +6,7 @@ use serde_json::json;
 
 use crate::runtime::fake::Script;
 use crate::task::record::TaskRecord;
-use crate::test_support::{Rig, id_of, stop_of, task};
-
-async fn killed(engine: crate::engine::TaskEngine) {
-    drop(engine);
-    tokio::time::sleep(Duration::from_millis(1)).await;
-}
+use crate::test_support::{Rig, id_of, killed, stop_of, task};
 
 #[tokio::test(start_paused = true)]
 async fn a_running_task_is_kept_and_can_be_stopped() {
