@@ -152,7 +152,16 @@ impl Committer {
                 break;
             }
         }
+        self.turn_away();
         self.end();
+    }
+
+    /// Lets go of all that is queued, and of what its callers are just
+    /// queueing: they had a place in the queue before it closed, and would
+    /// wait for ever for a transaction that lies in a queue without reader.
+    fn turn_away(&mut self) {
+        self.queue.close();
+        while self.queue.blocking_recv().is_some() {}
     }
 
     /// Runs one transaction as a batch of its own, on this thread.

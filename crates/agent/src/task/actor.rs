@@ -173,7 +173,7 @@ impl Actor {
             }
             if self.is_over() {
                 self.forget().await;
-                return;
+                return answer_late(inbox).await;
             }
         }
     }
@@ -481,6 +481,15 @@ impl Actor {
             tracing::warn!(task = self.id, %error, "files kept");
         }
         let _ = self.deps.forgotten.send(self.id.clone()).await;
+    }
+}
+
+/// Answers who asked a task to stop just when it was forgotten: a question
+/// left in the inbox would keep them waiting for as long as others may ask.
+async fn answer_late(mut inbox: mpsc::Receiver<TaskCommand>) {
+    inbox.close();
+    while let Some(TaskCommand::Stop(kept)) = inbox.recv().await {
+        let _ = kept.send(());
     }
 }
 
