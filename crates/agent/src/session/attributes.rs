@@ -10,7 +10,7 @@ use minato_wire::ecs::Attribute;
 use crate::config::AgentConfig;
 
 /// Capabilities by the upstream agent's names.
-const CAPABILITIES: [&str; 34] = [
+const CAPABILITIES: [&str; 36] = [
     "com.amazonaws.ecs.capability.privileged-container",
     "com.amazonaws.ecs.capability.docker-remote-api.1.17",
     "com.amazonaws.ecs.capability.docker-remote-api.1.18",
@@ -35,6 +35,10 @@ const CAPABILITIES: [&str; 34] = [
     // account an execution role changes nothing about where they may go.
     "ecs.capability.execution-role-awslogs",
     "ecs.capability.private-registry-authentication.secretsmanager",
+    // From a mirror, or loaded by hand: `steps/image.rs` says so where an
+    // image is nowhere.
+    "com.amazonaws.ecs.capability.ecr-auth",
+    "ecs.capability.execution-role-ecr-pull",
     "ecs.capability.secrets.asm.environment-variables",
     "ecs.capability.secrets.ssm.environment-variables",
     "com.amazonaws.ecs.capability.task-iam-role",

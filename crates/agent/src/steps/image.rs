@@ -4,6 +4,8 @@
 
 use futures_util::future::BoxFuture;
 
+use minato_core::task_definition::is_ecr_image;
+
 use super::{ContainerContext, Step, StepError, login};
 use crate::runtime::{RuntimeError, RuntimeErrorKind};
 use crate::task::record::ContainerFacts;
@@ -36,7 +38,7 @@ impl Step<ContainerContext, ContainerFacts> for PullImage {
                 .runtime
                 .image_pull(&cx.plan.image, login.as_ref(), behavior)
                 .await
-                .map_err(|error| pull_error(&error))?;
+                .map_err(|error| pull_error(&error, &cx.plan.image))?;
             facts.image = Some(pulled);
             Ok(())
         })
@@ -52,7 +54,12 @@ impl Step<ContainerContext, ContainerFacts> for PullImage {
     }
 }
 
-fn pull_error(error: &RuntimeError) -> StepError {
+/// What to do where nobody logs in: Minato asks ECR for no token.
+const ECR_HINT: &str = "Minato has no login for Amazon ECR: load the image \
+    with `minato image load`, or name a mirror of the registry with \
+    `minato up --mirror`";
+
+fn pull_error(error: &RuntimeError, image: &str) -> StepError {
     let kind = match error.kind {
         RuntimeErrorKind::Manifest => "CannotPullImageManifestError",
         RuntimeErrorKind::Unauthorized
@@ -60,5 +67,8 @@ fn pull_error(error: &RuntimeError) -> StepError {
         | RuntimeErrorKind::Lost
         | RuntimeErrorKind::Other => "CannotPullContainerError",
     };
+    if is_ecr_image(image) {
+        return StepError::new(kind, format!("{error} ({ECR_HINT})"));
+    }
     StepError::new(kind, error)
 }

@@ -31,10 +31,9 @@ pub fn compatibilities(definition: &TaskDefinition) -> Vec<Compatibility> {
     .collect()
 }
 
-/// Whether the image is in a private ECR registry:
+/// Whether an image is in a private ECR registry:
 /// `ACCOUNT.dkr.ecr.REGION.amazonaws.com/...`.
-pub(super) fn is_ecr_image(container: &ContainerDefinition) -> bool {
-    let image = text(&container.image);
+pub fn is_ecr_image(image: &str) -> bool {
     let host = image.split('/').next().unwrap_or_default();
     host.contains(".dkr.ecr.") && host.contains(".amazonaws.com")
 }
@@ -155,7 +154,7 @@ fn of_container(
     container: &ContainerDefinition,
     names: &mut Names,
 ) {
-    if is_ecr_image(container) {
+    if is_ecr_image(text(&container.image)) {
         names.amazon("ecr-auth");
         names.api("1.19");
         if !text(&definition.execution_role_arn).is_empty() {

@@ -64,7 +64,9 @@ fn fargate(definition: &TaskDefinition) -> Result<(), RuleError> {
         fargate_linux(container)?;
         fargate_logs(definition, container)?;
     }
-    let ecr = containers(definition).iter().any(derive::is_ecr_image);
+    let ecr = containers(definition)
+        .iter()
+        .any(|container| derive::is_ecr_image(text(&container.image)));
     if ecr && text(&definition.execution_role_arn).is_empty() {
         return broken(
             "Fargate requires task definition to have execution role ARN to \

@@ -27,7 +27,7 @@ use minato_wire::ecs::{
 };
 
 pub use demand::{Demand, Platform, demand, effective_network_mode};
-pub use derive::{compatibilities, requires_attributes};
+pub use derive::{compatibilities, is_ecr_image, requires_attributes};
 pub use order::{start_order, stop_dependents};
 
 use crate::rule::RuleError;
