@@ -139,7 +139,9 @@ fn facts(image: Image) -> ImageFacts {
     let given = |text: String| Some(text).filter(|text| !text.is_empty());
     let config = image.config;
     ImageFacts {
-        digest: Some(image.digest.to_string()),
+        // One that was loaded is in no registry, as Docker says of it too.
+        digest: (image.origin == ImageOrigin::Pulled)
+            .then(|| image.digest.to_string()),
         id: image.id.to_string(),
         entrypoint: config.entrypoint,
         cmd: config.cmd,

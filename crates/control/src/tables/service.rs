@@ -214,7 +214,8 @@ pub struct Deployment {
     pub retry_at: Option<Timestamp>,
 }
 
-/// What a service ran with at one time. Never changes.
+/// What a service ran with at one time. Never changes, but for the digests of
+/// its images, which its first task tells.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceRevision {
     /// The service.

@@ -8,6 +8,7 @@ use minato_core::overrides;
 use minato_store::Snapshot;
 use minato_wire::{acs, ecs};
 
+use crate::services::ecs::services::pinned;
 use crate::tables::{Task, TaskDefinition};
 
 /// Why a task has no payload.
@@ -57,7 +58,12 @@ pub(crate) fn task(
     let definition = &definition.definition;
     let change = row.task.overrides.as_ref();
     let mut containers = vec![];
-    for container in overrides::containers(definition, change) {
+    let pinned = pinned::of_task(rows, row);
+    for mut container in overrides::containers(definition, change) {
+        let name = container.name.as_deref().unwrap_or_default();
+        if let Some(image) = pinned.get(name) {
+            container.image = Some(image.clone());
+        }
         containers.push(describe(row, definition, container)?);
     }
     let interface = row

@@ -1,5 +1,6 @@
 mod daemons;
 mod looks;
+mod pinned;
 mod play;
 mod requests;
 mod rosters;

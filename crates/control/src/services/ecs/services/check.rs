@@ -12,6 +12,7 @@ use minato_wire::ecs::{
 };
 
 use super::super::tasks::{capacity, run};
+use super::pinned;
 use super::roll::Content;
 use crate::context::Scope;
 use crate::tables::{Cluster, TaskDefinition};
@@ -156,22 +157,11 @@ pub(crate) fn content(
             load_balancers: Some(vec![]),
             service_registries: Some(vec![]),
             network_configuration: service.network_configuration.clone(),
-            container_images: Some(images(&definition.definition)),
+            container_images: Some(pinned::images(&definition.definition)),
             guard_duty_enabled: Some(false),
             ..Default::default()
         },
         family: definition.family.clone(),
         task_revision: definition.revision,
     })
-}
-
-fn images(definition: &ecs::TaskDefinition) -> Vec<ecs::ContainerImage> {
-    let containers = definition.container_definitions.iter().flatten();
-    containers
-        .map(|container| ecs::ContainerImage {
-            container_name: container.name.clone(),
-            image: container.image.clone(),
-            ..Default::default()
-        })
-        .collect()
 }

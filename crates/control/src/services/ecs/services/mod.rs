@@ -9,6 +9,7 @@ mod create;
 mod delete;
 mod deployments;
 mod describe;
+pub(crate) mod pinned;
 mod protection;
 pub(crate) mod roll;
 mod update;

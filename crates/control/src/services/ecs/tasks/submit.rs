@@ -8,7 +8,7 @@ use minato_wire::ecs::{
     SubmitTaskStateChangeResponse, error,
 };
 
-use super::super::lookup;
+use super::super::{lookup, services::pinned};
 use super::find;
 use super::report::{Report, apply, keep};
 use crate::context::{Context, Scope};
@@ -115,6 +115,9 @@ async fn take(
         };
         let mut row = Task::clone(&found);
         if apply(&mut row, report, is_essential, now) {
+            if let Some(definition) = &definition {
+                pinned::learn(tx, &row, &definition.definition);
+            }
             keep(tx, row);
         }
         Ok(())
