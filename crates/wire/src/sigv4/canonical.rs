@@ -51,10 +51,29 @@ pub(super) fn request(
     signed_headers: &[&str],
     payload_hash: &str,
 ) -> Vec<u8> {
+    request_for(&path(parts.path), parts, signed_headers, payload_hash)
+}
+
+/// The same for S3, whose paths stand as they were sent: a key may well be
+/// `a//../b`.
+pub(super) fn request_to_s3(
+    parts: &RequestParts<'_>,
+    signed_headers: &[&str],
+    payload_hash: &str,
+) -> Vec<u8> {
+    request_for(parts.path, parts, signed_headers, payload_hash)
+}
+
+fn request_for(
+    path: &str,
+    parts: &RequestParts<'_>,
+    signed_headers: &[&str],
+    payload_hash: &str,
+) -> Vec<u8> {
     let mut text = Vec::with_capacity(512);
     text.extend_from_slice(parts.method.as_str().as_bytes());
     text.push(b'\n');
-    text.extend_from_slice(path(parts.path).as_bytes());
+    text.extend_from_slice(path.as_bytes());
     text.push(b'\n');
     text.extend_from_slice(query(parts.query).as_bytes());
     text.push(b'\n');

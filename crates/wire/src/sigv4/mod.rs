@@ -5,7 +5,8 @@
 //! finds the [`Key`] of [`Unverified::access_key_id`], and
 //! [`Unverified::verify`] checks everything and gives a [`Proof`].
 //!
-//! Paths are normalised and encoded twice, as every service but S3 does it.
+//! Paths are normalised and encoded twice, as every service but S3 does it;
+//! requests to S3 can be signed too, but not verified.
 
 mod canonical;
 mod error;
@@ -23,7 +24,9 @@ pub use error::AuthError;
 pub use keys::KeyCache;
 pub use parse::Unverified;
 pub use proof::Proof;
-pub use sign::{PresignError, SignError, Signer, presign, sign};
+pub use sign::{
+    PresignError, SignError, Signer, presign, s3_object_path, sign,
+};
 pub use verify::{Expected, Key};
 
 /// The only algorithm taken.

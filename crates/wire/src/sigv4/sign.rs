@@ -63,8 +63,25 @@ pub enum SignError {
     NoHost,
 }
 
-/// Adds `x-amz-date`, `x-amz-security-token` and `authorization`. Signs the
-/// host, the content type and every `x-amz-*` header.
+/// By this service's rules a path is signed as it stands, and the body's hash
+/// is a header (S3 API reference, "Signature Calculations for the
+/// Authorization Header").
+const S3: &str = "s3";
+
+/// The path of an object below an endpoint, the bucket in the path: all but
+/// the unreserved characters and the slashes of the key are encoded.
+pub fn s3_object_path(bucket: &str, key: &str) -> String {
+    let mut path = String::with_capacity(bucket.len() + key.len() + 8);
+    for segment in std::iter::once(bucket).chain(key.split('/')) {
+        path.push('/');
+        encode(segment.as_bytes(), &mut path);
+    }
+    path
+}
+
+/// Adds `x-amz-date`, `x-amz-security-token` and `authorization`, for S3
+/// `x-amz-content-sha256` too. Signs the host, the content type and every
+/// `x-amz-*` header.
 pub fn sign(
     signer: &Signer<'_>,
     method: &Method,
@@ -85,6 +102,10 @@ pub fn sign(
     if let Some(token) = signer.session_token {
         headers.insert("x-amz-security-token", value(token)?);
     }
+    let payload_hash = hex_sha256(body);
+    if signer.service == S3 {
+        headers.insert("x-amz-content-sha256", value(&payload_hash)?);
+    }
     let mut signed: Vec<&str> = headers
         .keys()
         .map(http::HeaderName::as_str)
@@ -96,7 +117,11 @@ pub fn sign(
     signed.sort_unstable();
     let (path, query) = path_and_query;
     let parts = RequestParts { method, path, query, headers, body };
-    let canonical = canonical::request(&parts, &signed, &hex_sha256(body));
+    let canonical = if signer.service == S3 {
+        canonical::request_to_s3(&parts, &signed, &payload_hash)
+    } else {
+        canonical::request(&parts, &signed, &payload_hash)
+    };
     let authorization = format!(
         "{ALGORITHM} Credential={}/{}, SignedHeaders={}, Signature={}",
         signer.access_key_id,

@@ -117,9 +117,23 @@ fn signer() -> Signer<'static> {
 
 /// Signs with the AWS SDK's own crate.
 fn signed_by_oracle(
-    mut sent: Sent,
+    sent: Sent,
     token: Option<&str>,
     presign: Option<Duration>,
+) -> Sent {
+    let mut settings = oracle::SigningSettings::default();
+    if presign.is_some() {
+        settings.signature_location = oracle::SignatureLocation::QueryParams;
+        settings.expires_in = presign;
+    }
+    signed_by_oracle_for("ecs", sent, token, settings)
+}
+
+fn signed_by_oracle_for(
+    service: &str,
+    mut sent: Sent,
+    token: Option<&str>,
+    settings: oracle::SigningSettings,
 ) -> Sent {
     let identity = Credentials::new(
         "AKIDEXAMPLE",
@@ -129,16 +143,11 @@ fn signed_by_oracle(
         "test",
     )
     .into();
-    let mut settings = oracle::SigningSettings::default();
-    if presign.is_some() {
-        settings.signature_location = oracle::SignatureLocation::QueryParams;
-        settings.expires_in = presign;
-    }
     let millis = u64::try_from(NOW.as_millis()).unwrap();
     let params = aws_sigv4::sign::v4::SigningParams::builder()
         .identity(&identity)
         .region("us-west-2")
-        .name("ecs")
+        .name(service)
         .time(UNIX_EPOCH + Duration::from_millis(millis))
         .settings(settings)
         .build()
@@ -440,6 +449,18 @@ fn secrets_stay_out_of_debug_output() {
     assert!(!format!("{KEY:?} {:?}", signer()).contains(SECRET));
 }
 
+#[test]
+fn the_path_of_an_object_is_encoded_but_for_its_slashes() {
+    for (key, path) in [
+        ("app.env", "/b/app.env"),
+        ("a b/c+d.env", "/b/a%20b/c%2Bd.env"),
+        ("a//../ü%.env", "/b/a//../%C3%BC%25.env"),
+        ("?#.env", "/b/%3F%23.env"),
+    ] {
+        assert_eq!(s3_object_path("b", key), path);
+    }
+}
+
 fn any_request() -> impl Strategy<Value = Sent> {
     let path = "(/[a-zA-Z0-9._~-]{0,8}){1,3}";
     let query = proptest::option::of(
@@ -471,6 +492,32 @@ proptest! {
         plain.headers.remove("user-agent");
         let ours = plain.clone().signed(&signer());
         let theirs = signed_by_oracle(plain, None, None);
+        prop_assert_eq!(ours.authorization(), theirs.authorization());
+    }
+
+    #[test]
+    fn we_sign_for_s3_as_the_sdk_does(
+        bucket in "[a-z0-9][a-z0-9.-]{1,20}",
+        key in "[ -~é]{1,8}(/{1,2}[ -~ü.]{1,6}){0,3}[.]env",
+    ) {
+        let mut sent = Sent::post(b"");
+        sent.method = Method::GET;
+        sent.path = s3_object_path(&bucket, &key);
+        for name in ["content-type", "x-amz-target", "user-agent"] {
+            sent.headers.remove(name);
+        }
+        let to_s3 = Signer {
+            service: "s3", session_token: Some("t/+="), ..signer()
+        };
+        let ours = sent.clone().signed(&to_s3);
+        let mut settings = oracle::SigningSettings::default();
+        settings.percent_encoding_mode = oracle::PercentEncodingMode::Single;
+        settings.uri_path_normalization_mode =
+            oracle::UriPathNormalizationMode::Disabled;
+        settings.payload_checksum_kind =
+            oracle::PayloadChecksumKind::XAmzSha256;
+        let theirs =
+            signed_by_oracle_for("s3", sent, Some("t/+="), settings);
         prop_assert_eq!(ours.authorization(), theirs.authorization());
     }
 
