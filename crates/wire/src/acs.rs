@@ -6,6 +6,7 @@
 //! replaced by it.
 
 mod docker;
+mod firewall;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,10 @@ mod tests;
 pub use docker::{
     ContainerConfig, Device, DockerConfig, HealthConfig, HostConfig, LogConfig,
     Ulimit,
+};
+pub use firewall::{
+    FIREWALL_ATTRIBUTE, Firewall, FirewallAck, FirewallGroup,
+    FirewallInterface, FirewallMembers, FirewallRule, FirewallSubnet,
 };
 pub use task::{
     AsmAuthentication, Association, AssociationContent, Attachment,
@@ -64,6 +69,10 @@ messages! {
     TaskStopVerification = "TaskStopVerificationMessage" (TaskStopVerification),
     /// Server: stop these.
     TaskStopVerificationAck = "TaskStopVerificationAck" (TaskStopVerificationAck),
+    /// Server: subnets and security groups, as they are now. Minato's own.
+    Firewall = "MinatoFirewallMessage" (Box<Firewall>),
+    /// Agent: the host enforces them, or will after the next try.
+    FirewallAck = "MinatoFirewallAckRequest" (FirewallAck),
     /// Server: fetch a new agent.
     StageUpdate = "StageUpdateMessage" (Update),
     /// Server: change to the fetched agent.

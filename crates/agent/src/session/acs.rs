@@ -198,6 +198,8 @@ impl Session {
             // (it lists no such capability), and the rest are its own kind.
             other @ (Message::AttachInstanceNetworkInterfaces(_)
             | Message::ConfirmAttachment(_)
+            | Message::Firewall(_)
+            | Message::FirewallAck(_)
             | Message::HeartbeatAck(_)
             | Message::Ack(_)
             | Message::Nack(_)
@@ -218,10 +220,9 @@ impl Session {
         tasks.sort_by_key(|task| task.desired_status != "STOPPED");
         for task in tasks {
             let role = task.role_credentials.clone();
-            // Nothing here is done in its name yet, so it is not kept.
             let execution = task.execution_role_credentials.clone();
             // Before the task: its first container may ask at once.
-            if let Some(set) = &role {
+            for set in [&role, &execution].into_iter().flatten() {
                 let now = self.services.clock.now();
                 self.credentials.put(set.clone(), now);
             }
@@ -231,7 +232,7 @@ impl Session {
                     "a task was not taken over"
                 );
                 all_kept = false;
-                if let Some(set) = &role {
+                for set in [&role, &execution].into_iter().flatten() {
                     self.credentials.forget(&set.credentials_id);
                 }
                 continue;

@@ -170,6 +170,49 @@ fn what_is_not_a_message_says_why() {
     assert!(matches!(why(&deep), FrameError::NotAFrame { .. }));
 }
 
+#[test]
+fn a_firewall_round_trips() {
+    same(
+        r#"{"type":"MinatoFirewallMessage","message":{"messageId":"f1",
+        "clusterArn":"c","containerInstanceArn":"i","revision":7,
+        "subnets":[{"id":"subnet-1","cidr":"172.31.0.0/20",
+            "gateway":"172.31.0.1"}],
+        "groups":[{"id":"sg-1","ingress":[{"protocol":"tcp","fromPort":80,
+            "toPort":81,"groupId":"sg-2"}],"egress":[
+            {"protocol":"-1","cidrIpv4":"0.0.0.0/0"},
+            {"protocol":"-1","cidrIpv6":"::/0"}]}],
+        "members":[{"groupId":"sg-2","addresses":["172.31.0.7"]}],
+        "interfaces":[{"address":"172.31.0.9","groupIds":["sg-1"]}]}}"#,
+    );
+    same(
+        r#"{"type":"MinatoFirewallAckRequest","message":
+        {"messageId":"f1","revision":7}}"#,
+    );
+}
+
+#[test]
+fn a_firewall_may_leave_out_what_is_empty_but_not_its_revision() {
+    let read = Message::decode(
+        r#"{"type":"MinatoFirewallMessage","message":{"messageId":"f1",
+        "clusterArn":"c","containerInstanceArn":"i","revision":1,
+        "groups":null}}"#,
+    );
+    let expected = Firewall {
+        message_id: "f1".into(),
+        cluster_arn: "c".into(),
+        container_instance_arn: "i".into(),
+        revision: 1,
+        ..Firewall::default()
+    };
+    assert_eq!(read.unwrap(), Message::Firewall(Box::new(expected)));
+    let without = r#"{"type":"MinatoFirewallMessage","message":
+        {"messageId":"f1","clusterArn":"c","containerInstanceArn":"i"}}"#;
+    assert!(matches!(
+        Message::decode(without).unwrap_err(),
+        FrameError::Malformed { r#type: "MinatoFirewallMessage", .. }
+    ));
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_panics(text in ".{0,200}") {
