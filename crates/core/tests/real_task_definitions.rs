@@ -48,6 +48,8 @@ const REFUSED: &[(&str, &str)] = &[
         "kayac_tests_td_plain_in_tags.json",
         "Container.image contains invalid characters",
     ),
+    // So are its roles.
+    ("kayac_tests_ci_ecs_task_def_daemon.json", "Role is not valid"),
     // `secretOptions` is an object where the model has a list.
     ("fluent_bit_logstash_task_definition.json", "expected a sequence"),
     ("fluent_bit_signalfx_task_definition.json", "expected a sequence"),

@@ -121,9 +121,10 @@ fn settings(
             "Extra hosts are not supported when networkMode=awsvpc.",
         ));
     }
+    resolver(container)?;
     for entry in super::list(&container.extra_hosts) {
         let address = text(&entry.ip_address).parse::<std::net::IpAddr>();
-        if text(&entry.hostname).is_empty() || address.is_err() {
+        if !is_host_name(text(&entry.hostname)) || address.is_err() {
             return Err(RuleError::client(format!(
                 "Invalid setting for container '{}'. Each of 'extraHosts' \
                  must have a hostname and an IP address.",
@@ -145,6 +146,35 @@ fn settings(
         )));
     }
     Ok(())
+}
+
+/// Docker takes addresses as name servers and names as search domains; the
+/// texts become lines of the container's `/etc/resolv.conf`.
+fn resolver(container: &ContainerDefinition) -> Result<(), RuleError> {
+    let invalid = |setting: &str, given: &str, what: &str| {
+        Err(RuleError::client(format!(
+            "Invalid '{setting}' setting for container '{}'. '{given}' is \
+             not {what}.",
+            name(container)
+        )))
+    };
+    for server in super::list(&container.dns_servers) {
+        if server.parse::<std::net::IpAddr>().is_err() {
+            return invalid("dnsServers", server, "an IP address");
+        }
+    }
+    for domain in super::list(&container.dns_search_domains) {
+        // A lone dot is Docker's way to ask for no search domain at all.
+        if domain != "." && !is_host_name(domain) {
+            return invalid("dnsSearchDomains", domain, "a domain");
+        }
+    }
+    Ok(())
+}
+
+fn is_host_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    (1..=253).contains(&name.len()) && name.bytes().all(plain)
 }
 
 pub(super) fn sizes(definition: &TaskDefinition) -> Result<(), RuleError> {

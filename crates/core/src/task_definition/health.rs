@@ -18,6 +18,14 @@ pub(super) fn checks(definition: &TaskDefinition) -> Result<(), RuleError> {
     Ok(())
 }
 
+/// Whether the container's health is looked at: `NONE` turns a check off.
+pub fn has_check(container: &ContainerDefinition) -> bool {
+    let check = container.health_check.as_ref();
+    check.is_some_and(|check| {
+        list(&check.command).first().is_some_and(|kind| kind != "NONE")
+    })
+}
+
 fn one_check(
     container: &ContainerDefinition,
     check: &HealthCheck,

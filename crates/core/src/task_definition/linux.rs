@@ -53,6 +53,47 @@ const CAPABILITIES: &[&str] = &[
     "WAKE_ALARM",
 ];
 
+/// What `mountOptions` of a tmpfs may be (API reference, Tmpfs).
+const TMPFS_FLAGS: &[&str] = &[
+    "defaults",
+    "ro",
+    "rw",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "exec",
+    "noexec",
+    "sync",
+    "async",
+    "dirsync",
+    "remount",
+    "mand",
+    "nomand",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "bind",
+    "rbind",
+    "unbindable",
+    "runbindable",
+    "private",
+    "rprivate",
+    "shared",
+    "rshared",
+    "slave",
+    "rslave",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+];
+
+/// Those that have a value, `mode=1777` (the same page).
+const TMPFS_SETTINGS: &[&str] =
+    &["mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"];
+
 fn invalid(
     container: &ContainerDefinition,
     setting: &str,
@@ -107,6 +148,11 @@ fn memory(
     if parameters.max_swap.is_some_and(|size| size < 0) {
         return invalid(container, "maxSwap", "It must not be negative.");
     }
+    // It is what comes on top of the limit (API reference, LinuxParameters).
+    if parameters.max_swap.is_some() && container.memory.is_none() {
+        let why = "It requires 'memory' to be specified for the container.";
+        return invalid(container, "maxSwap", why);
+    }
     if parameters.swappiness.is_some_and(|n| !(0..=100).contains(&n)) {
         let why = "It must be between 0 and 100.";
         return invalid(container, "swappiness", why);
@@ -118,8 +164,27 @@ fn memory(
                        greater than 0.";
             return invalid(container, "tmpfs", why);
         }
+        let mut options = list(&tmpfs.mount_options).iter();
+        if let Some(option) = options.find(|option| !is_tmpfs_option(option)) {
+            let why = format!("'{option}' is not a mount option.");
+            return invalid(container, "tmpfs", &why);
+        }
     }
     Ok(())
+}
+
+/// Whether a tmpfs may be mounted with it. A value goes to the kernel in a
+/// list, so it must not hold what begins the next one.
+fn is_tmpfs_option(option: &str) -> bool {
+    match option.split_once('=') {
+        None => TMPFS_FLAGS.contains(&option),
+        Some((name, value)) => {
+            let plain = |b: u8| b.is_ascii_graphic() && b != b',';
+            TMPFS_SETTINGS.contains(&name)
+                && !value.is_empty()
+                && value.bytes().all(plain)
+        }
+    }
 }
 
 fn devices(

@@ -28,6 +28,7 @@ use minato_wire::ecs::{
 
 pub use demand::{Demand, Platform, demand, effective_network_mode};
 pub use derive::{compatibilities, is_ecr_image, requires_attributes};
+pub use health::has_check as has_health_check;
 pub use order::{start_order, stop_dependents};
 
 use crate::rule::RuleError;
@@ -50,6 +51,7 @@ const RULES: &[Rule] = &[
     task::family,
     container::list,
     container::sizes,
+    task::roles,
     task::sizes,
     task::modes,
     task::platform,

@@ -65,7 +65,7 @@ fn one_dependency(
              container '{target}'."
         )),
         Some(ContainerCondition::Healthy)
-            if dependency.health_check.is_none() =>
+            if !super::health::has_check(dependency) =>
         {
             invalid(format!(
                 "The condition HEALTHY requires container '{target}' to have \

@@ -46,6 +46,52 @@ pub(super) fn family(definition: &TaskDefinition) -> Result<(), RuleError> {
     Ok(())
 }
 
+pub(super) fn roles(definition: &TaskDefinition) -> Result<(), RuleError> {
+    let roles = [&definition.task_role_arn, &definition.execution_role_arn];
+    if roles.into_iter().flatten().all(|role| is_role(role)) {
+        return Ok(());
+    }
+    Err(RuleError::client("Role is not valid"))
+}
+
+/// Whether it is a role's ARN or name (API reference: "the short name or full
+/// ARN"). An absent role is often sent as an empty text.
+///
+/// AWS looks the role up, and so refuses a placeholder for the account, too;
+/// here no role need exist, and published definitions are full of those.
+fn is_role(role: &str) -> bool {
+    const NAME_LENGTH_MAX: usize = 64;
+    const PATH_LENGTH_MAX: usize = 512;
+    let is_word = |word: &str, more: &[u8]| {
+        !word.is_empty()
+            && word
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+    };
+    // The letters of a role's name (IAM API reference, CreateRole).
+    let is_path = |path: &str, most: usize, more: &[u8]| {
+        path.len() <= most && is_word(path, more)
+    };
+    if role.is_empty() || is_path(role, NAME_LENGTH_MAX, b"_+=,.@-") {
+        return true;
+    }
+    let parts: Vec<&str> = role.splitn(6, ':').collect();
+    let &[arn, partition, service, region, account, resource] =
+        parts.as_slice()
+    else {
+        return false;
+    };
+    let path = resource.strip_prefix("role/");
+    arn == "arn"
+        && is_word(partition, b"-")
+        && service == "iam"
+        && region.is_empty()
+        && is_word(account, b"_-")
+        && path.is_some_and(|path| {
+            !path.ends_with('/') && is_path(path, PATH_LENGTH_MAX, b"_+=,.@-/")
+        })
+}
+
 pub(super) fn sizes(definition: &TaskDefinition) -> Result<(), RuleError> {
     let task_cpu = definition.cpu.as_deref().and_then(units::cpu_units);
     let task_memory = definition.memory.as_deref().and_then(units::memory_mib);

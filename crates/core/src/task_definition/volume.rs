@@ -62,6 +62,13 @@ fn one_volume(
         )));
     }
     let name = text(&volume.name);
+    let path = volume.host.as_ref().map(|host| text(&host.source_path));
+    if let Some(path) = path.filter(|path| !is_absolute(definition, path)) {
+        return Err(RuleError::client(format!(
+            "Invalid setting for volume '{name}'. 'host.sourcePath' must be \
+             an absolute path, not '{path}'."
+        )));
+    }
     if let Some(docker) = &volume.docker_volume_configuration {
         docker_volume(name, docker)?;
     }
@@ -75,6 +82,14 @@ fn one_volume(
         fsx_volume(name, fsx)?;
     }
     Ok(())
+}
+
+/// Whether a path begins at the root, as Docker wants it; one that is not
+/// given is no relative one, and Windows has paths of its own.
+fn is_absolute(definition: &TaskDefinition, path: &str) -> bool {
+    path.is_empty()
+        || path.starts_with('/')
+        || super::task::is_windows(definition)
 }
 
 fn docker_volume(
@@ -207,6 +222,14 @@ pub(super) fn mounts(definition: &TaskDefinition) -> Result<(), RuleError> {
                 return Err(RuleError::client(format!(
                     "The mount point of volume '{source}' in container '{}' \
                      must have a containerPath.",
+                    name(container)
+                )));
+            }
+            if !is_absolute(definition, path) {
+                return Err(RuleError::client(format!(
+                    "Invalid mount point of volume '{source}' in container \
+                     '{}'. 'containerPath' must be an absolute path, not \
+                     '{path}'.",
                     name(container)
                 )));
             }

@@ -175,6 +175,51 @@ fn names() {
 }
 
 #[test]
+fn roles() {
+    let path = format!("arn:aws:iam::1:role/{}", "a".repeat(513));
+    for member in ["taskRoleArn", "executionRoleArn"] {
+        for role in [
+            "",
+            "ecsTaskExecutionRole",
+            "arn:aws:iam::123456789012:role/a",
+            "arn:aws-cn:iam::123456789012:role/team/a+b=c,d.e@f-g",
+            "arn:aws:iam::XXXXXXXXXXXX:role/a",
+        ] {
+            good(ec2(json!({member: role})));
+        }
+        for role in [
+            "{{must_env `ROLE`}}",
+            "arn:aws:iam::<account>:role/a",
+            "arn:aws:iam:::role/a",
+            "arn:aws:iam::123456789012:user/a",
+            "arn:aws:iam::123456789012:role/",
+            "arn:aws:iam::123456789012:role/a/",
+            "arn:aws:s3:::bucket",
+            "role/a",
+            path.as_str(),
+        ] {
+            bad(ec2(json!({member: role})), "Role is not valid");
+        }
+    }
+}
+
+#[test]
+fn name_servers() {
+    let given = |servers: Value, domains: Value| {
+        app(json!({"dnsServers": servers, "dnsSearchDomains": domains}))
+    };
+    good(given(json!(["10.0.0.2", "fd00::2"]), json!(["a.example", "."])));
+    for server in ["", "ns.example", "10.0.0.2\noptions x"] {
+        bad(given(json!([server]), json!([])), "is not an IP address");
+    }
+    for domain in ["", "a b", "a\nnameserver 1.1.1.1"] {
+        bad(given(json!([]), json!([domain])), "is not a domain");
+    }
+    let host = json!({"hostname": "a\n1.1.1.1 b", "ipAddress": "10.0.0.1"});
+    bad(app(json!({"extraHosts": [host]})), "must have a hostname");
+}
+
+#[test]
 fn memory_and_cpu() {
     bad(
         app(json!({"memory": null})),
@@ -333,6 +378,8 @@ fn dependencies() {
     bad(depends(json!("HEALTHY"), json!({})), "to have a healthCheck");
     let check = json!({"healthCheck": {"command": ["CMD", "true"]}});
     good(depends(json!("HEALTHY"), check));
+    let off = json!({"healthCheck": {"command": ["NONE"]}});
+    bad(depends(json!("HEALTHY"), off), "to have a healthCheck");
     bad(depends(Value::Null, json!({})), "condition should be one of");
     bad(depends(json!("START"), json!({"name": "x"})), "is not a container");
     bad(
@@ -366,6 +413,11 @@ fn volumes() {
     let volume = |volume: Value| ec2(json!({"volumes": [volume]}));
     good(volume(json!({"name": "a"})));
     good(volume(json!({"name": "a", "host": {"sourcePath": "/x"}})));
+    good(volume(json!({"name": "a", "host": {"sourcePath": ""}})));
+    bad(
+        volume(json!({"name": "a", "host": {"sourcePath": "x/y"}})),
+        "must be an absolute path, not 'x/y'",
+    );
     bad(volume(json!({})), "Volume.name should not be null");
     bad(volume(json!({"name": "a/b"})), "Volume.name contains invalid");
     bad(
@@ -439,6 +491,10 @@ fn mounts() {
         "Unknown volume 'b'.",
     );
     bad(mounts(json!([{"sourceVolume": "a"}])), "must have a containerPath");
+    bad(
+        mounts(json!([{"sourceVolume": "a", "containerPath": "a"}])),
+        "must be an absolute path, not 'a'",
+    );
     for source in ["nobody", "app"] {
         bad(
             app(json!({"volumesFrom": [{"sourceContainer": source}]})),

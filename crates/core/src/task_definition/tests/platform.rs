@@ -115,6 +115,13 @@ fn health_and_restarts() {
             "must begin with CMD",
         );
     }
+    for command in [
+        json!(["NONE"]),
+        json!(["CMD", "a", "b"]),
+        json!(["CMD-SHELL", "test", "-e", "/up"]),
+    ] {
+        good(app(json!({"healthCheck": {"command": command}})));
+    }
     bad(app(json!({"stopTimeout": -1})), "Invalid 'stopTimeout'");
     good(app(json!({"stopTimeout": 3600})));
     let policy = |policy: Value| app(json!({"restartPolicy": policy}));
@@ -147,6 +154,21 @@ fn linux() {
     bad(linux(json!({"maxSwap": -1})), "'maxSwap'");
     bad(linux(json!({"swappiness": 101})), "'swappiness'");
     bad(linux(json!({"tmpfs": [{"containerPath": "/x"}]})), "'tmpfs'");
+    let tmpfs = |option: &str| {
+        linux(json!({"tmpfs": [
+            {"containerPath": "/x", "size": 1, "mountOptions": [option]},
+        ]}))
+    };
+    for option in ["defaults", "exec", "mode=1777", "uid=5", "nostrictatime"] {
+        good(tmpfs(option));
+    }
+    for option in ["", "mode", "mode=", "size=1", "exec,suid", "uid=5,suid"] {
+        bad(tmpfs(option), "is not a mount option");
+    }
+    let mut unlimited = linux(json!({"maxSwap": 5}));
+    unlimited["containerDefinitions"][0]["memory"] = Value::Null;
+    unlimited["memory"] = json!("512");
+    bad(unlimited, "requires 'memory'");
     bad(linux(json!({"devices": [{}]})), "'devices'");
     let limit = |name: &str, soft: i32, hard: i32| json!({"name": name, "softLimit": soft, "hardLimit": hard});
     let limits = |limits: Value| app(json!({"ulimits": limits}));
