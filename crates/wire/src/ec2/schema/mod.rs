@@ -7,3 +7,15 @@
 
 mod network;
 pub use network::*;
+mod routing;
+pub use routing::*;
+mod security_group;
+pub use security_group::*;
+mod shared;
+pub use shared::*;
+mod subnet;
+pub use subnet::*;
+mod tag;
+pub use tag::*;
+mod vpc;
+pub use vpc::*;
