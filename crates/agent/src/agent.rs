@@ -13,6 +13,7 @@ use crate::backoff::Backoff;
 use crate::config::AgentConfig;
 use crate::endpoint::{self, Endpoint, EndpointSocket};
 use crate::engine::{TaskEngine, TaskView};
+use crate::firewall;
 use crate::runtime::Runtime;
 use crate::session::register::{Identity, RegisterError, discover, register};
 use crate::session::{Connector, CredentialSets, Hello, run_acs};
@@ -94,6 +95,9 @@ impl Agent {
         connector: Arc<dyn Connector>,
         socket: Option<EndpointSocket>,
     ) -> Result<Agent, StartAgentError> {
+        // Before the tasks: none of them is to be reached by others than
+        // before.
+        firewall::resume(&services).await;
         let engine =
             TaskEngine::open(Arc::clone(&services)).map_err(|source| {
                 let dir = services.config.dir.clone();

@@ -17,6 +17,7 @@ pub mod backoff;
 pub mod config;
 pub mod endpoint;
 pub mod engine;
+mod firewall;
 pub mod logs;
 pub mod runtime;
 pub mod session;

@@ -35,6 +35,7 @@ async fn measure() -> Result<(), Box<dyn Error>> {
         subnets: vec![Subnet { id: "subnet-a".to_owned(), cidr, gateway }],
         bridge_cidr: None,
         dynamic_ports: None,
+        security_groups: false,
     };
     let (mut attach, mut detach, mut publish) = (vec![], vec![], vec![]);
     let start = Instant::now();

@@ -14,8 +14,7 @@ use minato_engine::image::{
     PullOptions, RegistryAuth, RegistryError,
 };
 use minato_engine::network::{
-    HostPort, Network, NetworkStepError, Protocol, Publish, Subnet, TaskEni,
-    resolv_conf,
+    HostPort, Network, NetworkStepError, Publish, TaskEni, resolv_conf,
 };
 use tokio::time::Instant;
 
@@ -28,7 +27,6 @@ pub struct EngineRuntime {
     containers: Containers,
     images: ImageStore,
     network: Network,
-    subnets: Vec<Subnet>,
 }
 
 impl fmt::Debug for EngineRuntime {
@@ -39,15 +37,14 @@ impl fmt::Debug for EngineRuntime {
 
 impl EngineRuntime {
     /// Puts the engine's parts together. `boot_id` is the one that the
-    /// containers were opened with; `subnets` those of the network.
+    /// containers were opened with.
     pub fn new(
         boot_id: String,
         containers: Containers,
         images: ImageStore,
         network: Network,
-        subnets: Vec<Subnet>,
     ) -> EngineRuntime {
-        EngineRuntime { boot_id, containers, images, network, subnets }
+        EngineRuntime { boot_id, containers, images, network }
     }
 
     /// Listens for calls to the task endpoint.
@@ -74,13 +71,10 @@ impl EngineRuntime {
     }
 
     fn subnet_of(&self, ip: Ipv4Addr) -> Result<String, RuntimeError> {
-        self.subnets
-            .iter()
-            .find(|subnet| subnet.cidr.contains(ip))
-            .map(|subnet| subnet.id.clone())
-            .ok_or_else(|| {
-                RuntimeError::other(format!("no subnet has address {ip}"))
-            })
+        let subnet = self.network.subnet_with(ip).ok_or_else(|| {
+            RuntimeError::other(format!("no subnet has address {ip}"))
+        })?;
+        Ok(subnet.id)
     }
 }
 
@@ -205,6 +199,23 @@ impl Runtime for EngineRuntime {
             blocking(move || groups.remove_task(&task))
                 .await?
                 .map_err(|error| other(&error))
+        })
+    }
+
+    fn firewall_set<'a>(
+        &'a self,
+        subnets: &'a [Subnet],
+        firewall: &'a Firewall,
+    ) -> Op<'a, ()> {
+        Box::pin(async move {
+            // One that this host cannot have is no reason to leave the others
+            // open or closed: its tasks are refused when they come.
+            if let Err(error) = self.network.subnets_set(subnets).await {
+                let error = error_chain(&error);
+                tracing::error!(error, "a subnet is not on this host");
+            }
+            let set = self.network.firewall_set(firewall).await;
+            set.map_err(|error| other(&error))
         })
     }
 

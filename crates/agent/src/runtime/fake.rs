@@ -35,6 +35,8 @@ pub(crate) struct World {
     pub(crate) ports: BTreeMap<u16, String>,
     pub(crate) containers: BTreeMap<String, FakeContainer>,
     pub(crate) logs: BTreeMap<String, Vec<LogLine>>,
+    /// The last security groups.
+    pub(crate) firewall: Option<(Vec<Subnet>, Firewall)>,
     /// What was called, in order.
     pub(crate) calls: Vec<String>,
     /// Calls that fail: operation, or operation and id.
@@ -218,6 +220,18 @@ impl Runtime for FakeRuntime {
         let id = task_id.to_owned();
         self.enter("uncgroup", task_id, move |world| {
             world.cgroups.remove(&id);
+            Ok(())
+        })
+    }
+
+    fn firewall_set<'a>(
+        &'a self,
+        subnets: &'a [Subnet],
+        firewall: &'a Firewall,
+    ) -> Op<'a, ()> {
+        let set = (subnets.to_vec(), firewall.clone());
+        self.enter("firewall", "", move |world| {
+            world.firewall = Some(set);
             Ok(())
         })
     }

@@ -21,6 +21,10 @@ pub use minato_engine::container::{
     Resources, SecretEnv, Started, TmpfsMount, Ulimit,
 };
 pub use minato_engine::image::PullBehavior;
+pub use minato_engine::network::{
+    Firewall, GroupRule, Ipv4Cidr, Peer, Protocol, SecurityGroup, Subnet,
+    Traffic,
+};
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -302,6 +306,14 @@ pub trait Runtime: Send + Sync + fmt::Debug + 'static {
 
     /// Removes a task's cgroup.
     fn cgroup_remove<'a>(&'a self, task_id: &'a str) -> Op<'a, ()>;
+
+    /// Makes these the subnets of the host, and has these security groups
+    /// enforced from now on.
+    fn firewall_set<'a>(
+        &'a self,
+        subnets: &'a [Subnet],
+        firewall: &'a Firewall,
+    ) -> Op<'a, ()>;
 
     /// Makes a task's network namespace with its interface.
     fn task_attach<'a>(

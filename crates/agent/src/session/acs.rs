@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use minato_wire::Timestamp;
 use minato_wire::acs::{
-    Ack, HeartbeatAck, IamRoleCredentials, IamRoleCredentialsAck,
-    IamRoleCredentialsMessage, Message, Nack, Payload, TaskIdentifier,
-    TaskManifest, TaskStopVerification, TaskStopVerificationAck, Update,
+    Ack, Firewall, FirewallAck, HeartbeatAck, IamRoleCredentials,
+    IamRoleCredentialsAck, IamRoleCredentialsMessage, Message, Nack, Payload,
+    TaskIdentifier, TaskManifest, TaskStopVerification,
+    TaskStopVerificationAck, Update,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use super::{Channel, ConnectError, Connector, Hello};
 use crate::agent::Services;
 use crate::backoff::Backoff;
 use crate::engine::TaskEngine;
+use crate::firewall;
 use crate::task::decode::task_id;
 use crate::task::record::Desired;
 
@@ -72,6 +74,8 @@ struct Session {
     identity: Identity,
     /// Manifests asked about, by message; each is answered once.
     verifying: Option<String>,
+    /// The revision of the last security groups taken on this connection.
+    firewall: Option<u64>,
 }
 
 /// Holds an ACS connection for ever, over and over again.
@@ -93,8 +97,14 @@ pub async fn run_acs(
         agent_version: services.config.version.clone(),
     };
     let ids = Arc::clone(&services.ids);
-    let mut session =
-        Session { services, engine, credentials, identity, verifying: None };
+    let mut session = Session {
+        services,
+        engine,
+        credentials,
+        identity,
+        verifying: None,
+        firewall: None,
+    };
     loop {
         let opened_at = Instant::now();
         match connector.open_acs(&hello).await {
@@ -119,6 +129,8 @@ pub async fn run_acs(
 impl Session {
     /// Serves one connection to its end.
     async fn serve(&mut self, mut channel: Channel) {
+        // A control plane restored from a backup counts from an earlier one.
+        self.firewall = None;
         loop {
             let frame =
                 tokio::time::timeout(SILENCE_MAX, channel.receiver.recv());
@@ -172,6 +184,7 @@ impl Session {
                 self.on_stop_verified(ack).await;
                 vec![]
             }
+            Message::Firewall(firewall) => self.on_firewall(&firewall).await,
             // The interface is in the payload and made with the task.
             Message::AttachTaskNetworkInterfaces(attach) => {
                 vec![ack(
@@ -198,7 +211,6 @@ impl Session {
             // (it lists no such capability), and the rest are its own kind.
             other @ (Message::AttachInstanceNetworkInterfaces(_)
             | Message::ConfirmAttachment(_)
-            | Message::Firewall(_)
             | Message::FirewallAck(_)
             | Message::HeartbeatAck(_)
             | Message::Ack(_)
@@ -249,6 +261,28 @@ impl Session {
             ));
         }
         answers
+    }
+
+    /// Acknowledged once the kernel enforces it.
+    async fn on_firewall(&mut self, message: &Firewall) -> Vec<Message> {
+        let revision = message.revision;
+        if self.firewall.is_some_and(|last| revision < last) {
+            tracing::warn!(revision, "security groups of an earlier time");
+            return vec![];
+        }
+        if let Err(error) = firewall::take(&self.services, message).await {
+            tracing::error!(
+                error = crate::runtime::error_chain(&error),
+                revision,
+                "security groups were not taken"
+            );
+            return vec![];
+        }
+        self.firewall = Some(revision);
+        vec![Message::FirewallAck(FirewallAck {
+            message_id: message.message_id.clone(),
+            revision,
+        })]
     }
 
     fn note_sequence(&mut self, sequence: Option<i64>) {

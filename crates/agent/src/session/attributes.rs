@@ -5,6 +5,7 @@
 //! the agent really does it, and a test of the list names what does.
 
 use minato_core::capacity::group::GROUP_ATTRIBUTE;
+use minato_wire::acs::FIREWALL_ATTRIBUTE;
 use minato_wire::ecs::Attribute;
 
 use crate::config::AgentConfig;
@@ -61,6 +62,7 @@ const EFS_CAPABILITIES: [&str; 2] =
 pub fn attributes(config: &AgentConfig, is_first: bool) -> Vec<Attribute> {
     let mut list: Vec<Attribute> =
         CAPABILITIES.iter().map(|name| attribute(name, None)).collect();
+    list.push(attribute(FIREWALL_ATTRIBUTE, None));
     if !config.efs.is_empty() {
         list.extend(EFS_CAPABILITIES.map(|name| attribute(name, None)));
     }

@@ -116,6 +116,7 @@ async fn it_registers_with_what_it_can_do() {
     let attributes = calls[0]["attributes"].as_array().unwrap();
     let has = |name: &str| attributes.iter().any(|a| a["name"] == name);
     assert!(has("ecs.capability.task-eni"));
+    assert!(has("minato.capability.security-groups"));
     assert!(has("ecs.capability.container-restart-policy"));
     assert!(has("com.amazonaws.ecs.capability.logging-driver.awslogs"));
     assert!(has("com.amazonaws.ecs.capability.task-iam-role"));
@@ -324,4 +325,69 @@ fn credential_sets_of_the_past_are_forgotten() {
     sets.put(set("new", Some("2026-01-02T00:00:00Z")), evening);
     assert!(sets.get("old").is_none());
     assert!(sets.get("odd").is_some() && sets.get("new").is_some());
+}
+
+fn security_groups(revision: u64, port: u16) -> Value {
+    json!({
+        "messageId": format!("f{revision}"), "clusterArn": "cluster-arn",
+        "containerInstanceArn": "instance-arn", "revision": revision,
+        "subnets": [{
+            "id": "subnet-1", "cidr": "172.31.0.0/20", "gateway": "172.31.0.1"
+        }],
+        "groups": [{"id": "sg-1", "egress": [], "ingress": [{
+            "protocol": "tcp", "fromPort": port, "toPort": port,
+            "cidrIpv4": "0.0.0.0/0"
+        }]}],
+        "members": [],
+        "interfaces": [{"address": "172.31.0.7", "groupIds": ["sg-1"]}],
+    })
+}
+
+impl Talk {
+    /// The one port that the engine was last told to open.
+    fn open_port(&self) -> Option<u16> {
+        let world = self.rig.runtime.world.lock();
+        let (subnets, firewall) = world.firewall.as_ref()?;
+        assert_eq!(subnets[0].id, "subnet-1");
+        let rule = firewall.groups["sg-1"].ingress.first()?;
+        let crate::runtime::Traffic::Ports { first, .. } = rule.traffic else {
+            panic!("{rule:?}");
+        };
+        Some(first)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn security_groups_are_enforced_acknowledged_and_kept() {
+    let mut talk = Talk::begin().await;
+    assert_eq!(talk.open_port(), None);
+    let (_, mut server) = talk.acs().await;
+    let kind = "MinatoFirewallMessage";
+    server.send(kind, security_groups(7, 80)).await;
+    let (answer, ack) = server.receive().await;
+    assert_eq!(answer, "MinatoFirewallAckRequest");
+    assert_eq!(ack, json!({"messageId": "f7", "revision": 7}));
+    assert_eq!(talk.open_port(), Some(80));
+    // An earlier one is not for use, nor is one that the engine refuses
+    // acknowledged.
+    server.send(kind, security_groups(6, 81)).await;
+    assert!(server.is_silent().await);
+    assert_eq!(talk.open_port(), Some(80));
+    talk.rig.runtime.fail("firewall");
+    server.send(kind, security_groups(8, 82)).await;
+    assert!(server.is_silent().await);
+    // The next agent knows it before anything else happens.
+    talk.rig.runtime.world.lock().failing.clear();
+    let calls = talk.rig.runtime.calls().len();
+    let connector: Arc<dyn Connector> = talk.connector.clone();
+    talk.agent =
+        Agent::start(talk.rig.services(), connector, None).await.unwrap();
+    assert_eq!(talk.open_port(), Some(82));
+    assert!(talk.rig.runtime.calls()[calls].starts_with("firewall"));
+    // Another connection may count from an earlier revision.
+    drop(server);
+    let (_, mut server) = talk.acs().await;
+    server.send(kind, security_groups(3, 83)).await;
+    assert_eq!(server.receive().await.1["revision"], 3);
+    assert_eq!(talk.open_port(), Some(83));
 }

@@ -12,7 +12,7 @@ use super::netlink::{Family, Socket};
 use super::route::{self, Address, Link, Veth};
 use super::{
     AttachError, Attachment, AttachmentKind, BridgeEndpoint, Inner, Ipv4Cidr,
-    MacAddress, NetworkStepError, TaskEni, namespace, sysctl,
+    MacAddress, NetworkStepError, TaskEni, flows, namespace, sysctl,
 };
 
 /// The interface inside a namespace, as in EC2 instances and containers.
@@ -29,6 +29,8 @@ struct Wanted {
     prefix_len: u8,
     gateway: Ipv4Addr,
     hairpin: bool,
+    /// Whether it is subject to security groups.
+    guarded: bool,
 }
 
 impl Inner {
@@ -42,12 +44,13 @@ impl Inner {
         self.check_interface(eni)?;
         let wanted = Wanted {
             bridge: self.vpc_link,
-            alias: format!("minato {kind} {id}"),
+            alias: format!("minato {kind} {id} {}", eni.ip),
             mac: eni.mac,
             address: eni.ip,
             prefix_len: eni.prefix_len,
             gateway: eni.gateway,
             hairpin: false,
+            guarded: self.groups.is_some(),
         };
         Ok(self.attach(kind, id, &wanted)?)
     }
@@ -74,6 +77,7 @@ impl Inner {
             prefix_len: cidr.prefix_len(),
             gateway: bridge_gateway(cidr),
             hairpin: true,
+            guarded: false,
         };
         let netns = self.attach(kind, id, &wanted).inspect_err(|_| {
             if !was_leased {
@@ -103,7 +107,9 @@ impl Inner {
             self.unpublish_all(id)?;
         }
         if kind != AttachmentKind::None {
-            self.unplug(&self.veth_name(kind, id))?;
+            let port = self.veth_name(kind, id);
+            self.unplug(&port)?;
+            self.guard_close(&port)?;
         }
         // The interface goes with the namespace, which goes with its last
         // process; `sweep` deletes it if that never happens.
@@ -181,9 +187,8 @@ impl Inner {
 
     fn check_interface(&self, eni: &TaskEni) -> Result<(), AttachError> {
         let refuse = |reason| Err(AttachError::interface(&eni.task_id, reason));
-        let subnets = &self.config.subnets;
-        let Some(subnet) = subnets.iter().find(|s| s.id == eni.subnet_id)
-        else {
+        let subnets = self.subnets.lock();
+        let Some(subnet) = subnets.get(&eni.subnet_id) else {
             return refuse(format!("there is no subnet {}", eni.subnet_id));
         };
         if eni.prefix_len != subnet.cidr.prefix_len()
@@ -216,6 +221,14 @@ impl Inner {
         let port = route::link(&mut host, &name)
             .doing(format_args!("look for interface {name}"))?;
         refuse_stranger(port.as_ref(), wanted, kind, id)?;
+        if wanted.guarded {
+            self.guard_add(&name, wanted.mac, wanted.address)?;
+            if port.is_none() {
+                // Connections of the former holder are not its successor's.
+                flows::forget_address(wanted.address)
+                    .doing(format_args!("forget who had {}", wanted.address))?;
+            }
+        }
         let is_new = namespace::enter_or_create(&path)?;
         let mut inside = open_socket()?;
         if !is_new && is_in_place(port.as_ref(), &mut inside, wanted)? {
@@ -260,7 +273,8 @@ impl Inner {
         };
         route::veth_create(host, &veth)
             .doing(format_args!("make interface {name}"))?;
-        route::port_describe(host, name, &wanted.alias, wanted.hairpin)
+        let Wanted { alias, hairpin, guarded, .. } = wanted;
+        route::port_describe(host, name, alias, *hairpin, *guarded)
             .doing(format_args!("describe interface {name}"))
     }
 
@@ -320,6 +334,12 @@ pub(super) fn parse_bridge_alias(alias: &str) -> Option<(&str, Ipv4Addr)> {
     Some((id, address.parse().ok()?))
 }
 
+/// Reads the address out of the alias of a task's port.
+pub(super) fn parse_task_alias(alias: &str) -> Option<Ipv4Addr> {
+    let rest = alias.strip_prefix("minato task ")?;
+    rest.split_once(' ')?.1.parse().ok()
+}
+
 /// Two ids whose hashes collide must not take each other's interface.
 fn refuse_stranger(
     port: Option<&Link>,
@@ -348,6 +368,7 @@ fn is_in_place(
     let Some(port) = port else { return Ok(false) };
     if !port.is_up
         || !port.is_forwarding
+        || port.is_isolated != wanted.guarded
         || port.master != Some(wanted.bridge)
         || port.alias.as_deref() != Some(&wanted.alias)
     {

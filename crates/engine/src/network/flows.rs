@@ -24,18 +24,28 @@ const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const CTA_FILTER_F_CTA_PROTO_NUM: u32 = 1 << 3;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_IP_V4_SRC: u16 = 1;
 const CTA_IP_V4_DST: u16 = 2;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_DST_PORT: u16 = 3;
+const CTA_PROTO_ICMP_TYPE: u16 = 5;
+const CTA_PROTO_ICMP_CODE: u16 = 6;
+/// Look at the source's address only, or at the destination's.
+const CTA_FILTER_F_CTA_IP_SRC: u32 = 1;
+const CTA_FILTER_F_CTA_IP_DST: u32 = 1 << 1;
 /// struct nfgenmsg
 const HEADER: [u8; 4] = [NFPROTO_IPV4, 0, 0, 0];
 
 /// The flow as its first packet saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Original {
-    protocol: u8,
-    destination: Ipv4Addr,
-    port: u16,
+pub(super) struct Original {
+    pub(super) protocol: u8,
+    pub(super) source: Ipv4Addr,
+    pub(super) destination: Ipv4Addr,
+    /// The destination's port, of protocols that have ports; else zero.
+    pub(super) port: u16,
+    /// Type and code of ICMP; else zeros.
+    pub(super) icmp: (u8, u8),
 }
 
 /// Makes the next packet to any of `ports` choose its way anew.
@@ -59,11 +69,48 @@ pub(super) fn forget(ports: &[PortEntry]) -> io::Result<()> {
             && (flow.destination.is_loopback()
                 || own.contains(&flow.destination))
     };
+    forget_where(&list_request(), is_meant)
+}
+
+/// Makes the next packet of these flows start anew. Looks at all flows.
+pub(super) fn forget_all_where(
+    is_meant: impl Fn(Original) -> bool,
+) -> io::Result<()> {
+    forget_where(&Request::new(IPCTNL_MSG_CT_GET, 0, &HEADER), is_meant)
+}
+
+/// Forgets what `address` has sent and was sent: it is somebody else's now.
+pub(super) fn forget_address(address: Ipv4Addr) -> io::Result<()> {
+    for (kind, flag) in [
+        (CTA_IP_V4_SRC, CTA_FILTER_F_CTA_IP_SRC),
+        (CTA_IP_V4_DST, CTA_FILTER_F_CTA_IP_DST),
+    ] {
+        let mut request = Request::new(IPCTNL_MSG_CT_GET, 0, &HEADER);
+        request
+            .nested(CTA_TUPLE_ORIG, |tuple| {
+                tuple.nested(CTA_TUPLE_IP, |ip| {
+                    ip.attribute(kind, &address.octets());
+                });
+            })
+            .nested(CTA_FILTER, |filter| {
+                filter.u32(CTA_FILTER_ORIG_FLAGS, flag);
+            });
+        forget_where(&request, |flow| {
+            flow.source == address || flow.destination == address
+        })?;
+    }
+    Ok(())
+}
+
+fn forget_where(
+    list: &Request,
+    is_meant: impl Fn(Original) -> bool,
+) -> io::Result<()> {
     let mut socket = Socket::open(Family::Netfilter)?;
     let mut requests = Vec::new();
-    socket.dump(&list_request(), |_, payload| {
+    socket.dump(list, |_, payload| {
         let attributes = Attributes(payload.get(4..).unwrap_or_default());
-        if parse(&attributes).is_some_and(is_meant) {
+        if parse(&attributes).is_some_and(&is_meant) {
             requests.extend(delete_request(&attributes));
         }
     })?;
@@ -93,12 +140,21 @@ fn parse(flow: &Attributes<'_>) -> Option<Original> {
     let tuple = Attributes(flow.value(CTA_TUPLE_ORIG)?);
     let addresses = Attributes(tuple.value(CTA_TUPLE_IP)?);
     let protocol = Attributes(tuple.value(CTA_TUPLE_PROTO)?);
-    let destination = addresses.value(CTA_IP_V4_DST)?.first_chunk::<4>()?;
-    let port = protocol.value(CTA_PROTO_DST_PORT)?.first_chunk::<2>()?;
+    let address = |kind| {
+        let octets = addresses.value(kind)?.first_chunk::<4>()?;
+        Some(Ipv4Addr::from(*octets))
+    };
+    let byte = |kind| protocol.value(kind).and_then(|v| v.first().copied());
+    let port = protocol.value(CTA_PROTO_DST_PORT);
+    let port = port.and_then(|value| value.first_chunk::<2>());
+    let kind = byte(CTA_PROTO_ICMP_TYPE).unwrap_or(0);
+    let code = byte(CTA_PROTO_ICMP_CODE).unwrap_or(0);
     Some(Original {
-        protocol: *protocol.value(CTA_PROTO_NUM)?.first()?,
-        destination: Ipv4Addr::from(*destination),
-        port: u16::from_be_bytes(*port),
+        protocol: byte(CTA_PROTO_NUM)?,
+        source: address(CTA_IP_V4_SRC)?,
+        destination: address(CTA_IP_V4_DST)?,
+        port: port.map_or(0, |port| u16::from_be_bytes(*port)),
+        icmp: (kind, code),
     })
 }
 

@@ -9,7 +9,7 @@ use super::firewall::{self, Segment};
 use super::netlink::{Family, Socket};
 use super::open::bridge_names;
 use super::route::{self, Link};
-use super::{forwarding, namespace};
+use super::{forwarding, groups, namespace};
 
 /// Where the namespaces of the network `name` are pinned.
 pub(super) fn pin_dir(run_dir: &Path, name: &str) -> PathBuf {
@@ -58,6 +58,8 @@ pub(super) fn remove(
     }
     let mut netfilter =
         Socket::open(Family::Netfilter).doing("open an nftables socket")?;
+    groups::guard::delete_all(&mut netfilter, name)
+        .doing("delete the security groups' rules")?;
     firewall::table_delete(&mut netfilter, name)
         .doing("delete the nftables table")?;
     forwarding::switch_back(name, run_dir)?;
@@ -100,7 +102,12 @@ fn tables(name: &str) -> Result<Vec<String>, NetworkStepError> {
         Socket::open(Family::Netfilter).doing("open an nftables socket")?;
     let mut tables =
         firewall::tables(&mut socket).doing("list the nftables tables")?;
-    tables.retain(|table| *table == firewall::table_name(name));
+    tables.extend(
+        groups::guard::tables(&mut socket)
+            .doing("list the nftables tables for bridges")?,
+    );
+    let ours = [firewall::table_name(name), groups::table_name(name)];
+    tables.retain(|table| ours.contains(table));
     Ok(tables.into_iter().map(|t| format!("nftables table {t}")).collect())
 }
 

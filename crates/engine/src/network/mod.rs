@@ -25,6 +25,7 @@ mod error;
 mod firewall;
 mod flows;
 mod forwarding;
+mod groups;
 mod keeper;
 mod leases;
 mod leftovers;
@@ -36,6 +37,7 @@ mod ports;
 mod probe;
 mod resolv;
 mod route;
+mod subnets;
 mod sysctl;
 #[cfg(test)]
 mod tests;
@@ -55,14 +57,17 @@ pub use error::{
     ResolvConfError,
 };
 pub use forwarding::closed_firewalls;
+pub use groups::{Firewall, GroupRule, Peer, SecurityGroup, Traffic};
 pub use leftovers::leftovers;
 pub use probe::{ProbeNetworkError, probe};
 pub use resolv::{ResolvConf, resolv_conf};
 
-use firewall::Segment;
+use groups::Groups;
+use groups::guard::Guard;
 use keeper::Keeper;
 use leases::Leases;
 use ports::Ports;
+use subnets::Subnets;
 
 /// The option that changes the ranges of awsvpc tasks, named in errors.
 pub const VPC_CIDR_OPTION: &str = "--vpc-cidr";
@@ -84,6 +89,9 @@ pub struct NetworkConfig {
     /// First and last port of dynamic host ports; `None` takes the kernel's
     /// `ip_local_port_range`, as Amazon ECS does.
     pub dynamic_ports: Option<(u16, u16)>,
+    /// Whether awsvpc tasks are subject to security groups: closed until
+    /// [`Network::firewall_set`] says otherwise. Without, anyone reaches them.
+    pub security_groups: bool,
 }
 
 /// A subnet of the VPC.
@@ -211,7 +219,11 @@ struct Inner {
     host: File,
     vpc_link: u32,
     bridge_link: u32,
-    segments: Vec<Segment>,
+    subnets: Mutex<Subnets>,
+    /// Nothing where tasks are not subject to security groups. Locked before
+    /// `subnets`.
+    groups: Option<Mutex<Groups>>,
+    guard: Mutex<Guard>,
     mtu: u32,
     leases: Mutex<Leases>,
     ports: Mutex<Ports>,
@@ -341,6 +353,35 @@ impl Network {
     /// started after us. Happens by itself every few seconds.
     pub async fn reassert(&self) -> Result<(), NetworkStepError> {
         self.on_thread(|inner| inner.reassert()).await
+    }
+
+    /// Has the kernel enforce these security groups from now on, also for
+    /// running tasks and after this process. Interfaces of tasks that are not
+    /// named get nothing in and nothing out, but the task endpoint and names.
+    /// Does nothing on a network without security groups.
+    pub async fn firewall_set(
+        &self,
+        firewall: &Firewall,
+    ) -> Result<(), NetworkStepError> {
+        let firewall = firewall.clone();
+        self.on_thread(move |inner| inner.firewall_set(firewall)).await
+    }
+
+    /// Makes these the subnets that tasks can be in. One that is not among
+    /// them any more goes when no interface is in it. Those that cannot be,
+    /// such as one whose range the host uses otherwise, are left out; the
+    /// first of them is the error.
+    pub async fn subnets_set(
+        &self,
+        subnets: &[Subnet],
+    ) -> Result<(), OpenNetworkError> {
+        let subnets = subnets.to_vec();
+        self.on_thread(move |inner| inner.subnets_set(&subnets)).await
+    }
+
+    /// The subnet, of those that tasks can be in, that has an address.
+    pub fn subnet_with(&self, address: Ipv4Addr) -> Option<Subnet> {
+        self.inner.subnets.lock().with_address(address).cloned()
     }
 
     /// Takes everything away: attachments, ports, bridges, rules.

@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv,
-    sendto, socket_with,
+    sendto, socket_with, sockopt,
 };
 
 /// `nlmsghdr` and `nlattr` lengths are rounded up to this.
@@ -57,6 +57,15 @@ impl Request {
     /// A request of type `kind` that starts with the fixed part `fixed`.
     pub(super) fn new(kind: u16, flags: u16, fixed: &[u8]) -> Request {
         Request { kind, flags, body: fixed.to_vec() }
+    }
+
+    /// The same request about objects of another protocol family: the first
+    /// byte of `nfgenmsg`.
+    pub(super) fn of_family(mut self, family: u8) -> Request {
+        if let Some(first) = self.body.first_mut() {
+            *first = family;
+        }
+        self
     }
 
     /// Adds an attribute of plain bytes.
@@ -194,6 +203,7 @@ impl Socket {
         }
         let end = self.next_sequence();
         Request::new(NFNL_MSG_BATCH_END, 0, &fixed).write(&mut bytes, 0, end);
+        self.make_room(bytes.len(), requests.len())?;
         self.send(&bytes)?;
         self.acknowledgements(first, requests.len())
     }
@@ -227,6 +237,22 @@ impl Socket {
         let sequence = self.sequence;
         self.sequence = self.sequence.wrapping_add(1);
         sequence
+    }
+
+    /// Makes the socket's buffers hold a large transaction, which must be
+    /// sent in one piece, and its acknowledgements.
+    fn make_room(&self, bytes: usize, requests: usize) -> io::Result<()> {
+        // The least default of both, and what an answer takes at most.
+        const DEFAULT_BYTES: usize = 128 * 1024;
+        const ANSWER_BYTES: usize = 1024;
+        if bytes > DEFAULT_BYTES {
+            sockopt::set_socket_send_buffer_size_force(&self.fd, bytes)?;
+        }
+        let answers = requests * ANSWER_BYTES;
+        if answers > DEFAULT_BYTES {
+            sockopt::set_socket_recv_buffer_size_force(&self.fd, answers)?;
+        }
+        Ok(())
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {

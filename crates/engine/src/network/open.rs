@@ -8,13 +8,15 @@ use parking_lot::Mutex;
 
 use super::attach::{bridge_gateway, is_host_address, parse_bridge_alias};
 use super::error::{DoingStep, outside};
-use super::firewall::{self, Segment};
+use super::firewall;
+use super::groups::{Groups, guard};
 use super::keeper::Keeper;
 use super::leases::Leases;
 use super::leftovers;
 use super::netlink::{Family, Socket};
 use super::ports::Ports;
 use super::route::{self, Address, Link, Route};
+use super::subnets::{Subnets, segments};
 use super::{
     BRIDGE_CIDR_OPTION, Inner, Ipv4Cidr, MacAddress, NetworkConfig,
     NetworkStepError, OpenNetworkError, VPC_CIDR_OPTION, endpoint, forwarding,
@@ -24,14 +26,14 @@ use super::{
 /// The rest of an interface's 15 characters is a dash and a hash.
 const NAME_MAX: usize = 6;
 /// Prefix lengths that leave room for containers and make sense as a network.
-const PREFIX_LENGTHS: std::ops::RangeInclusive<u8> = 8..=29;
+pub(super) const PREFIX_LENGTHS: std::ops::RangeInclusive<u8> = 8..=29;
 /// The MTU where the host has no default route to take one from.
 const DEFAULT_MTU: u32 = 1500;
 
 /// What the host's network looks like.
-struct Host {
-    links: Vec<Link>,
-    addresses: Vec<Address>,
+pub(super) struct Host {
+    pub(super) links: Vec<Link>,
+    pub(super) addresses: Vec<Address>,
     routes: Vec<Route>,
 }
 
@@ -56,20 +58,13 @@ impl Inner {
             .doing(format_args!("create {}", pins.display()))?;
 
         let mtu = host.uplink_mtu();
-        let gateways: Vec<_> = config
-            .subnets
-            .iter()
-            .map(|subnet| (subnet.gateway, subnet.cidr))
-            .collect();
+        let subnets = Subnets::found(&config.subnets, &host, &vpc);
+        let gateways = subnets.gateways_in_ranges();
         let vpc_link = bridge_set_up(&mut socket, &host, &vpc, &gateways, mtu)?;
         let gateway = [(bridge_gateway(range), range)];
         let bridge_link =
             bridge_set_up(&mut socket, &host, &bridge, &gateway, mtu)?;
-        let ranges = config.subnets.iter().map(|s| s.cidr).collect();
-        let segments = vec![
-            Segment { bridge: vpc, ranges },
-            Segment { bridge, ranges: vec![range] },
-        ];
+        let segments = segments(&config.name, &subnets, range);
         endpoint::route_add(bridge_link)?;
         forwarding::switch_on(&config)?;
         let mut netfilter =
@@ -82,12 +77,15 @@ impl Inner {
         let published =
             drop_orphans(&mut netfilter, &config, published, &leases)?;
         let ports = Ports::take_over(&published, config.dynamic_ports);
+        let groups = config.security_groups.then(Groups::default);
         let inner = Inner {
             config,
             host: own,
             vpc_link,
             bridge_link,
-            segments,
+            subnets: Mutex::new(subnets),
+            groups: groups.map(Mutex::new),
+            guard: Mutex::default(),
             mtu,
             leases: Mutex::new(leases),
             ports: Mutex::new(ports),
@@ -95,9 +93,10 @@ impl Inner {
             turns: std::array::from_fn(|_| Mutex::new(())),
             keeper: Keeper::default(),
         };
+        inner.groups_open(&mut socket, &mut netfilter, &host.links)?;
         inner.sweep(&host.links)?;
         // Worth a warning, not a refusal: tasks work but for each other.
-        if let Err(error) = forwarding::pass_other_firewalls(&inner.segments) {
+        if let Err(error) = forwarding::pass_other_firewalls(&segments) {
             let cause = error.cause();
             tracing::warn!(%error, %cause, "another firewall is in the way");
         }
@@ -107,7 +106,45 @@ impl Inner {
         Ok(inner)
     }
 
+    /// Has the VPC's bridge and its ports obey security groups, or not.
+    fn groups_open(
+        &self,
+        socket: &mut Socket,
+        netfilter: &mut Socket,
+        links: &[Link],
+    ) -> Result<(), NetworkStepError> {
+        let is_on = self.groups.is_some();
+        let (vpc, _) = bridge_names(&self.config.name);
+        if is_on {
+            self.groups_reassert(netfilter)?;
+            self.guard_open()?;
+        } else {
+            guard::delete_all(netfilter, &self.config.name)
+                .doing("delete the security groups' rules")?;
+        }
+        // The host answers for neighbours that a port cannot see, at once,
+        // and does not send anyone another way.
+        let (proxy, redirects) = if is_on { ("1", "0") } else { ("0", "1") };
+        for (setting, value) in [
+            ("neigh", "proxy_delay", "0"),
+            ("conf", "proxy_arp_pvlan", proxy),
+            ("conf", "send_redirects", redirects),
+        ]
+        .map(|(kind, name, value)| (format!("ipv4/{kind}/{vpc}/{name}"), value))
+        {
+            sysctl::set(&setting, value)?;
+        }
+        let ports = links.iter().filter(|l| l.master == Some(self.vpc_link));
+        for port in ports.filter(|port| port.is_isolated != is_on) {
+            route::port_isolate(socket, port.index, is_on)
+                .doing(format_args!("isolate interface {}", port.name))?;
+        }
+        Ok(())
+    }
+
     pub(super) fn reassert(&self) -> Result<(), NetworkStepError> {
+        self.subnets_prune()?;
+        let segments = self.segments();
         // Held throughout: nothing may come back once it is torn down.
         let ports = self.ports.lock();
         if ports.is_closed() {
@@ -121,7 +158,7 @@ impl Inner {
         let is_gone = !tables.contains(&firewall::table_name(name));
         if is_gone {
             tracing::warn!("nftables rules were removed; putting them back");
-            firewall::table_set_up(&mut netfilter, name, &self.segments)
+            firewall::table_set_up(&mut netfilter, name, &segments)
                 .doing("set up the nftables table")?;
             firewall::ports_add(&mut netfilter, name, &ports.entries())
                 .doing("forward the published ports")?;
@@ -129,7 +166,9 @@ impl Inner {
         self.endpoint_renew(&mut netfilter, is_gone)?;
         endpoint::route_add(self.bridge_link)?;
         forwarding::switch_on(&self.config)?;
-        forwarding::pass_other_firewalls(&self.segments)
+        self.groups_reassert(&mut netfilter)?;
+        self.guard_reassert(&mut netfilter)?;
+        forwarding::pass_other_firewalls(&segments)
     }
 
     pub(super) fn teardown(&self) -> Result<(), NetworkStepError> {
@@ -176,7 +215,7 @@ pub(super) fn bridge_names(name: &str) -> (String, String) {
 }
 
 impl Host {
-    fn look(socket: &mut Socket) -> Result<Host, NetworkStepError> {
+    pub(super) fn look(socket: &mut Socket) -> Result<Host, NetworkStepError> {
         Ok(Host {
             links: route::links(socket).doing("list the interfaces")?,
             addresses: route::addresses(socket).doing("list the addresses")?,
@@ -184,7 +223,7 @@ impl Host {
         })
     }
 
-    fn link(&self, name: &str) -> Option<&Link> {
+    pub(super) fn link(&self, name: &str) -> Option<&Link> {
         self.links.iter().find(|link| link.name == name)
     }
 
@@ -205,7 +244,7 @@ impl Host {
         })
     }
 
-    fn check_free(
+    pub(super) fn check_free(
         &self,
         cidr: Ipv4Cidr,
         name: &str,
@@ -279,7 +318,7 @@ fn candidates() -> impl Iterator<Item = Ipv4Cidr> {
 }
 
 /// Makes a bridge hold exactly `gateways`; returns its index.
-fn bridge_set_up(
+pub(super) fn bridge_set_up(
     socket: &mut Socket,
     host: &Host,
     name: &str,

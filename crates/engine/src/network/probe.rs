@@ -61,6 +61,7 @@ fn try_out(run_dir: PathBuf) -> Result<(), ProbeNetworkError> {
         subnets: Vec::new(),
         bridge_cidr: None,
         dynamic_ports: None,
+        security_groups: true,
     })?;
     inner.attach_bridge("probe")?;
     namespace::enter(&inner.host).doing("leave a network namespace")?;

@@ -36,6 +36,7 @@ const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_STATE: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
 const BR_STATE_DISABLED: u8 = 0;
 const BR_STATE_FORWARDING: u8 = 3;
 const VETH_INFO_PEER: u16 = 1;
@@ -77,6 +78,8 @@ pub(super) struct Link {
     pub(super) alias: Option<String>,
     /// Whether it is a bridge port that lets frames through.
     pub(super) is_forwarding: bool,
+    /// Whether it is a bridge port that reaches no other such port.
+    pub(super) is_isolated: bool,
 }
 
 /// An IPv4 address of an interface.
@@ -147,14 +150,16 @@ fn parse_link(payload: &[u8]) -> Option<Link> {
         mac: mac.map(|bytes| MacAddress(*bytes)),
         master: number(IFLA_MASTER),
         alias: attributes.value(IFLA_IFALIAS).map(text),
-        is_forwarding: port_state(&attributes) == Some(BR_STATE_FORWARDING),
+        is_forwarding: port_setting(&attributes, IFLA_BRPORT_STATE)
+            == Some(BR_STATE_FORWARDING),
+        is_isolated: port_setting(&attributes, IFLA_BRPORT_ISOLATED) == Some(1),
     })
 }
 
-fn port_state(link: &Attributes<'_>) -> Option<u8> {
+fn port_setting(link: &Attributes<'_>, kind: u16) -> Option<u8> {
     let info = Attributes(link.value(IFLA_LINKINFO)?);
     let port = Attributes(info.value(IFLA_INFO_SLAVE_DATA)?);
-    port.value(IFLA_BRPORT_STATE)?.first().copied()
+    port.value(kind)?.first().copied()
 }
 
 /// Makes a bridge that is up; fails if the name is taken.
@@ -212,25 +217,26 @@ pub(super) fn veth_create(
 ///
 /// With `hairpin` a frame may leave through the port it came from: a
 /// container that calls itself by a published port needs it when br_netfilter
-/// rewrites frames on the bridge.
+/// rewrites frames on the bridge. `isolated` ports reach the host, but not
+/// each other.
 pub(super) fn port_describe(
     socket: &mut Socket,
     name: &str,
     alias: &str,
     hairpin: bool,
+    isolated: bool,
 ) -> io::Result<()> {
     let mut request = Request::new(RTM_NEWLINK, 0, &link_header(0, 0, 0));
     request.string(IFLA_IFNAME, name).attribute(IFLA_IFALIAS, alias.as_bytes());
-    if hairpin {
-        request.nested(IFLA_LINKINFO, |info| {
-            info.string(IFLA_INFO_SLAVE_KIND, "bridge").nested(
-                IFLA_INFO_SLAVE_DATA,
-                |data| {
-                    data.attribute(IFLA_BRPORT_MODE, &[1]);
-                },
-            );
-        });
-    }
+    request.nested(IFLA_LINKINFO, |info| {
+        info.string(IFLA_INFO_SLAVE_KIND, "bridge").nested(
+            IFLA_INFO_SLAVE_DATA,
+            |data| {
+                data.attribute(IFLA_BRPORT_MODE, &[u8::from(hairpin)])
+                    .attribute(IFLA_BRPORT_ISOLATED, &[u8::from(isolated)]);
+            },
+        );
+    });
     socket.call(&request)
 }
 
@@ -240,11 +246,29 @@ pub(super) fn port_describe(
 /// no CPU can still be looking at it; tens of milliseconds. The kernel does
 /// that by itself when the namespace at the other end goes.
 pub(super) fn port_disable(socket: &mut Socket, index: u32) -> io::Result<()> {
+    port_set(socket, index, IFLA_BRPORT_STATE, BR_STATE_DISABLED)
+}
+
+/// Keeps a bridge port and other such ports apart, or not.
+pub(super) fn port_isolate(
+    socket: &mut Socket,
+    index: u32,
+    isolated: bool,
+) -> io::Result<()> {
+    port_set(socket, index, IFLA_BRPORT_ISOLATED, u8::from(isolated))
+}
+
+fn port_set(
+    socket: &mut Socket,
+    index: u32,
+    kind: u16,
+    value: u8,
+) -> io::Result<()> {
     let mut header = link_header(index, 0, 0);
     header[0] = AF_BRIDGE;
     let mut request = Request::new(RTM_SETLINK, 0, &header);
     request.nested(IFLA_PROTINFO, |port| {
-        port.attribute(IFLA_BRPORT_STATE, &[BR_STATE_DISABLED]);
+        port.attribute(kind, &[value]);
     });
     ignoring(socket.call(&request), libc::ENODEV)
 }

@@ -43,10 +43,9 @@ pub(super) async fn open(
         .await
         .context("could not open the container engine")?;
     let config = network_config(home, args, subnets)?;
-    let subnets = config.subnets.clone();
     let network =
         Network::open(config).await.context("could not set up the networks")?;
-    Ok(EngineRuntime::new(boot_id, containers, images, network, subnets))
+    Ok(EngineRuntime::new(boot_id, containers, images, network))
 }
 
 fn network_config(
@@ -70,6 +69,7 @@ fn network_config(
         subnets,
         bridge_cidr: args.bridge_cidr,
         dynamic_ports: None,
+        security_groups: false,
     })
 }
 

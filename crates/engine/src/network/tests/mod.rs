@@ -7,6 +7,7 @@ mod endpoint;
 mod kills;
 mod published_ports;
 mod recovery;
+mod security_groups;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -286,6 +287,7 @@ fn config(run_dir: PathBuf) -> NetworkConfig {
         ],
         bridge_cidr: None,
         dynamic_ports: None,
+        security_groups: false,
     }
 }
 

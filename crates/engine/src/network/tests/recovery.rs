@@ -70,7 +70,7 @@ fn half_made_attachments_are_mended() {
             let mut socket = Socket::open(Family::Route).unwrap();
             let links = route::links(&mut socket).unwrap();
             let ours = |l: &route::Link| {
-                l.alias.as_deref() == Some("minato task task-a-10")
+                l.alias.as_deref() == Some("minato task task-a-10 172.31.0.10")
             };
             links.into_iter().find(ours)
         };

@@ -5,6 +5,15 @@
 //! `nft --debug=netlink` shows for the same rules, so that `nft list ruleset`
 //! can print ours.
 
+mod rule;
+mod set;
+
+pub(super) use rule::{Layer, Rule};
+pub(super) use set::{
+    KeyPart, Set, Verdicts, set_add, set_create, set_delete, set_entries,
+    set_keys, set_remove, verdicts_add, verdicts_create, verdicts_remove,
+};
+
 use super::netlink::{
     Attributes, NFNL_SUBSYS_NFTABLES, NLM_F_APPEND, NLM_F_CREATE, Request, text,
 };
@@ -14,9 +23,11 @@ const NFT_MSG_GETTABLE: u16 = 1;
 const NFT_MSG_DELTABLE: u16 = 2;
 const NFT_MSG_NEWCHAIN: u16 = 3;
 const NFT_MSG_GETCHAIN: u16 = 4;
+const NFT_MSG_DELCHAIN: u16 = 5;
 const NFT_MSG_NEWRULE: u16 = 6;
 const NFT_MSG_DELRULE: u16 = 8;
 const NFT_MSG_NEWSET: u16 = 9;
+const NFT_MSG_DELSET: u16 = 11;
 const NFT_MSG_NEWSETELEM: u16 = 12;
 const NFT_MSG_GETSETELEM: u16 = 13;
 const NFT_MSG_DELSETELEM: u16 = 14;
@@ -25,22 +36,23 @@ const NFT_MSG_DELSETELEM: u16 = 14;
 pub(super) const NFPROTO_IPV4: u8 = 2;
 /// Tables for IPv4 and IPv6.
 pub(super) const NFPROTO_INET: u8 = 1;
+/// Tables for frames on bridges.
+const NFPROTO_BRIDGE: u8 = 7;
+
+const NF_DROP: u32 = 0;
+const NF_ACCEPT: u32 = 1;
+/// Where verdicts go.
+const REG_VERDICT: u32 = 0;
 
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_DATA_VALUE: u16 = 1;
 
-/// The first of the registers that hold four bytes each, and the next.
-const REG_A: u32 = 1;
-const REG_B: u32 = 9;
-
-const CT_STATE_NEW: u32 = 1 << 3;
-const CT_STATUS_DST_NAT: u32 = 1 << 5;
-const RTN_LOCAL: u32 = 2;
-
 /// The type codes by which `nft` prints keys and values.
 const TYPE_IPV4_ADDR: u32 = 7;
+const TYPE_ETHER_ADDR: u32 = 9;
 const TYPE_INET_PROTO: u32 = 12;
 const TYPE_INET_SERVICE: u32 = 13;
+const TYPE_IFNAME: u32 = 41;
 const TYPE_BITS: u32 = 6;
 
 /// Bytes of `proto . port` and of `address . port`: each part fills a register.
@@ -74,6 +86,11 @@ pub(super) struct Map {
 
 /// One entry of a map.
 pub(super) type MapEntry = ([u8; 8], [u8; 8]);
+
+/// The same request for a table of the bridge family.
+pub(super) fn for_bridges(request: Request) -> Request {
+    request.of_family(NFPROTO_BRIDGE)
+}
 
 /// Makes a table unless it exists.
 pub(super) fn table_create(table: &str) -> Request {
@@ -143,6 +160,20 @@ pub(super) fn chain_create(table: &str, hook: &Hook) -> Request {
     request
 }
 
+/// Makes a chain that rules and maps jump to, unless it exists.
+pub(super) fn chain_create_plain(table: &str, chain: &str) -> Request {
+    let mut request = request(NFT_MSG_NEWCHAIN, NLM_F_CREATE);
+    request.string(1, table).string(3, chain);
+    request
+}
+
+/// Deletes a chain that nothing leads to, with its rules.
+pub(super) fn chain_delete(table: &str, chain: &str) -> Request {
+    let mut request = request(NFT_MSG_DELCHAIN, 0);
+    request.string(1, table).string(3, chain);
+    request
+}
+
 /// Deletes the rules of a chain.
 pub(super) fn chain_flush(table: &str, chain: &str) -> Request {
     let mut request = request(NFT_MSG_DELRULE, 0);
@@ -153,11 +184,10 @@ pub(super) fn chain_flush(table: &str, chain: &str) -> Request {
 /// Appends a rule to a chain.
 pub(super) fn rule_append(table: &str, chain: &str, rule: &Rule) -> Request {
     let mut request = request(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND);
-    request.string(1, table).string(2, chain).nested(4, |list| {
-        for expression in &rule.0 {
-            list.nested(NFTA_LIST_ELEM, |e| expression.write(e));
-        }
-    });
+    request
+        .string(1, table)
+        .string(2, chain)
+        .nested(4, |list| rule.write(list));
     request
 }
 
@@ -248,191 +278,6 @@ fn request(message: u16, flags: u16) -> Request {
     Request::new((NFNL_SUBSYS_NFTABLES << 8) | message, flags, &fixed)
 }
 
-/// A rule: matches, then what to do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Rule(Vec<Expression>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Expression {
-    Meta { key: u32, into: u32 },
-    Payload { base: u32, offset: u32, length: u32, into: u32 },
-    Ct { key: u32 },
-    FibDestinationType,
-    Mask(Vec<u8>),
-    Compare { equal: bool, value: Vec<u8> },
-    LookUp { map: Map },
-    DestinationNat,
-    Masquerade,
-    Verdict(u32),
-}
-
-const META_IIFNAME: u32 = 6;
-const META_OIFNAME: u32 = 7;
-const META_L4PROTO: u32 = 16;
-const CT_STATE: u32 = 0;
-const CT_STATUS: u32 = 2;
-const BASE_NETWORK: u32 = 1;
-const BASE_TRANSPORT: u32 = 2;
-const NF_DROP: u32 = 0;
-
-impl Rule {
-    /// Matches what came in through `interface`, or did not.
-    pub(super) fn in_through(self, equal: bool, interface: &str) -> Rule {
-        self.then(Expression::Meta { key: META_IIFNAME, into: REG_A })
-            .then(Expression::Compare { equal, value: name(interface) })
-    }
-
-    /// Matches what leaves through `interface`, or does not.
-    pub(super) fn out_through(self, equal: bool, interface: &str) -> Rule {
-        self.then(Expression::Meta { key: META_OIFNAME, into: REG_A })
-            .then(Expression::Compare { equal, value: name(interface) })
-    }
-
-    /// Matches packets whose source lies in `range`.
-    pub(super) fn source_in(self, range: super::Ipv4Cidr) -> Rule {
-        const SOURCE: u32 = 12;
-        self.in_range(SOURCE, range)
-    }
-
-    /// Matches packets whose destination lies in `range`.
-    pub(super) fn destination_in(self, range: super::Ipv4Cidr) -> Rule {
-        const DESTINATION: u32 = 16;
-        self.in_range(DESTINATION, range)
-    }
-
-    fn in_range(self, offset: u32, range: super::Ipv4Cidr) -> Rule {
-        let base = BASE_NETWORK;
-        let rule =
-            self.then(Expression::Payload { base, offset, length: 4, into: 1 });
-        let prefix = u32::from(range.prefix_len());
-        let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
-        let value = range.network().octets().to_vec();
-        rule.then(Expression::Mask(mask.to_be_bytes().to_vec()))
-            .then(Expression::Compare { equal: true, value })
-    }
-
-    /// Matches the first packet of a connection.
-    pub(super) fn new_connection(self) -> Rule {
-        self.then(Expression::Ct { key: CT_STATE })
-            .then(Expression::Mask(CT_STATE_NEW.to_ne_bytes().to_vec()))
-            .then(Expression::Compare { equal: false, value: vec![0; 4] })
-    }
-
-    /// Matches connections to a published port, or other ones.
-    pub(super) fn published(self, published: bool) -> Rule {
-        self.then(Expression::Ct { key: CT_STATUS })
-            .then(Expression::Mask(CT_STATUS_DST_NAT.to_ne_bytes().to_vec()))
-            .then(Expression::Compare { equal: !published, value: vec![0; 4] })
-    }
-
-    /// Matches packets sent to an address of the host.
-    pub(super) fn for_this_host(self) -> Rule {
-        let value = RTN_LOCAL.to_ne_bytes().to_vec();
-        self.then(Expression::FibDestinationType)
-            .then(Expression::Compare { equal: true, value })
-    }
-
-    /// Sends the connection where `map` says for its protocol and port.
-    pub(super) fn destination_nat(self, map: Map) -> Rule {
-        let base = BASE_TRANSPORT;
-        self.then(Expression::Meta { key: META_L4PROTO, into: REG_A })
-            .then(Expression::Payload {
-                base,
-                offset: 2,
-                length: 2,
-                into: REG_B,
-            })
-            .then(Expression::LookUp { map })
-            .then(Expression::DestinationNat)
-    }
-
-    /// Makes the connection come from the host's own address.
-    pub(super) fn masquerade(self) -> Rule {
-        self.then(Expression::Masquerade)
-    }
-
-    /// Drops the packet.
-    pub(super) fn drop(self) -> Rule {
-        self.then(Expression::Verdict(NF_DROP))
-    }
-
-    fn then(mut self, expression: Expression) -> Rule {
-        self.0.push(expression);
-        self
-    }
-}
-
-impl Expression {
-    /// Writes `{name, data}`; the numbers are those of nf_tables.h.
-    fn write(&self, out: &mut Request) {
-        let kind = match self {
-            Expression::Meta { .. } => "meta",
-            Expression::Payload { .. } => "payload",
-            Expression::Ct { .. } => "ct",
-            Expression::FibDestinationType => "fib",
-            Expression::Mask(_) => "bitwise",
-            Expression::Compare { .. } => "cmp",
-            Expression::LookUp { .. } => "lookup",
-            Expression::DestinationNat => "nat",
-            Expression::Masquerade => "masq",
-            Expression::Verdict(_) => "immediate",
-        };
-        out.string(1, kind).nested(2, |data| self.write_data(data));
-    }
-
-    fn write_data(&self, out: &mut Request) {
-        match self {
-            Expression::Meta { key, into } => out.be32(1, *into).be32(2, *key),
-            Expression::Payload { base, offset, length, into } => out
-                .be32(1, *into)
-                .be32(2, *base)
-                .be32(3, *offset)
-                .be32(4, *length),
-            Expression::Ct { key } => out.be32(1, REG_A).be32(2, *key),
-            // Result: address type; of: the destination.
-            Expression::FibDestinationType => {
-                out.be32(1, REG_A).be32(2, 3).be32(3, 2)
-            }
-            Expression::Mask(mask) => {
-                let length = u32::try_from(mask.len()).unwrap_or(0);
-                out.be32(1, REG_A)
-                    .be32(2, REG_A)
-                    .be32(3, length)
-                    .nested(4, |m| data(m, mask))
-                    .nested(5, |xor| data(xor, &vec![0; mask.len()]))
-            }
-            Expression::Compare { equal, value } => out
-                .be32(1, REG_A)
-                .be32(2, u32::from(!equal))
-                .nested(3, |v| data(v, value)),
-            Expression::LookUp { map } => out
-                .string(1, map.name)
-                .be32(2, REG_A)
-                .be32(3, REG_A)
-                .be32(4, map.id),
-            // To the address in one register and the port in the next.
-            Expression::DestinationNat => out
-                .be32(1, 1)
-                .be32(2, u32::from(NFPROTO_IPV4))
-                .be32(3, REG_A)
-                .be32(5, REG_B),
-            Expression::Masquerade => out,
-            Expression::Verdict(code) => out.be32(1, 0).nested(2, |value| {
-                value.nested(2, |verdict| {
-                    verdict.be32(1, *code);
-                });
-            }),
-        };
-    }
-}
-
 fn data(out: &mut Request, value: &[u8]) {
     out.attribute(NFTA_DATA_VALUE, value);
-}
-
-/// An interface name as the kernel compares it: padded to IFNAMSIZ.
-fn name(interface: &str) -> Vec<u8> {
-    let mut bytes = interface.as_bytes().to_vec();
-    bytes.resize(16, 0);
-    bytes
 }

@@ -1,0 +1,357 @@
+//! The kernel's objects for a firewall, and the way from one to another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use super::{Direction, Firewall, GroupRule, Peer, Traffic};
+use crate::network::netlink::Request;
+use crate::network::nft::{
+    self, HOOK_POSTROUTING, HOOK_PREROUTING, Hook, KeyPart, Rule, Set, Verdicts,
+};
+use crate::network::{Ipv4Cidr, Protocol, open};
+
+const RESOLVERS: &str = "resolvers";
+const ICMP: u8 = 1;
+const ICMP_REDIRECT: u8 = 5;
+const DNS_PORT: u16 = 53;
+/// Chains' names are `in-` or `out-` and a group's id.
+const GROUP_ID_MAX: usize = 40;
+
+/// After conntrack (-200), before addresses are translated (-100).
+const OUT: Hook = Hook {
+    chain: "out",
+    kind: "filter",
+    number: HOOK_PREROUTING,
+    priority: -150,
+};
+/// Before addresses are translated (100).
+const IN: Hook = Hook {
+    chain: "in",
+    kind: "filter",
+    number: HOOK_POSTROUTING,
+    priority: -150,
+};
+
+/// Everything in the table but the two chains that start it all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Addresses by the set's name.
+    pub(super) sets: BTreeMap<String, BTreeSet<Ipv4Addr>>,
+    /// Rules by the chain's name.
+    pub(super) chains: BTreeMap<String, Vec<Rule>>,
+    /// Chains by the interface's address, once for what comes in and once for
+    /// what goes out.
+    pub(super) ingress: BTreeMap<Ipv4Addr, String>,
+    pub(super) egress: BTreeMap<Ipv4Addr, String>,
+}
+
+impl Layout {
+    /// The objects for `firewall`.
+    pub(super) fn of(
+        firewall: &Firewall,
+        resolvers: &BTreeSet<Ipv4Addr>,
+    ) -> Layout {
+        let mut layout = Layout::default();
+        layout.sets.insert(RESOLVERS.to_owned(), resolvers.clone());
+        for (address, groups) in &firewall.interfaces {
+            for direction in [Direction::Ingress, Direction::Egress] {
+                let chain = layout.chain_of(firewall, direction, groups);
+                if let Some(chain) = chain {
+                    layout.map_mut(direction).insert(*address, chain);
+                }
+            }
+        }
+        layout
+    }
+
+    /// The chain of a combination of groups, made with all that it needs;
+    /// `None` where none of them is known.
+    fn chain_of(
+        &mut self,
+        firewall: &Firewall,
+        direction: Direction,
+        groups: &BTreeSet<String>,
+    ) -> Option<String> {
+        let known = groups
+            .iter()
+            .filter(|id| firewall.groups.contains_key(*id) && is_group_id(id));
+        let known: Vec<_> = known.collect();
+        for id in &known {
+            self.group_chain(firewall, direction, id);
+        }
+        let (first, others) = known.split_first()?;
+        if others.is_empty() {
+            return Some(chain_name(direction, first));
+        }
+        let name = chain_name(direction, &combination(&known));
+        let jump =
+            |id: &&String| Rule::default().jump(&chain_name(direction, id));
+        let rules = || known.iter().map(jump).collect();
+        self.chains.entry(name.clone()).or_insert_with(rules);
+        Some(name)
+    }
+
+    fn group_chain(
+        &mut self,
+        firewall: &Firewall,
+        direction: Direction,
+        id: &str,
+    ) {
+        let name = chain_name(direction, id);
+        if self.chains.contains_key(&name) {
+            return;
+        }
+        let Some(group) = firewall.groups.get(id) else { return };
+        let rules = match direction {
+            Direction::Ingress => &group.ingress,
+            Direction::Egress => &group.egress,
+        };
+        let compiled =
+            rules.iter().filter_map(|rule| compile(rule, direction)).collect();
+        self.chains.insert(name, compiled);
+        for rule in rules {
+            let Peer::Group(peer) = &rule.peer else { continue };
+            if is_group_id(peer) {
+                let members = firewall.members.get(peer);
+                let members = || members.cloned().unwrap_or_default();
+                self.sets.entry(set_name(peer)).or_insert_with(members);
+            }
+        }
+    }
+
+    fn map_mut(
+        &mut self,
+        direction: Direction,
+    ) -> &mut BTreeMap<Ipv4Addr, String> {
+        match direction {
+            Direction::Ingress => &mut self.ingress,
+            Direction::Egress => &mut self.egress,
+        }
+    }
+
+    /// Makes the table anew, whatever it was.
+    pub(super) fn whole(&self, table: &str) -> Vec<Request> {
+        let mut requests = vec![
+            nft::table_create(table),
+            nft::table_delete(table),
+            nft::table_create(table),
+        ];
+        for (n, direction) in (1..).zip([Direction::Ingress, Direction::Egress])
+        {
+            requests.push(nft::verdicts_create(map(table, direction), n));
+        }
+        requests.push(nft::set_create(
+            Set { table, name: RESOLVERS },
+            &[KeyPart::Ipv4],
+            3,
+        ));
+        for hook in [OUT, IN] {
+            requests.push(nft::chain_create(table, &hook));
+        }
+        let name = table
+            .strip_prefix(super::firewall::TABLE_PREFIX)
+            .and_then(|name| name.strip_suffix("-sg"))
+            .unwrap_or(table);
+        let (bridge, _) = open::bridge_names(name);
+        for (hook, rule) in base_rules(&bridge) {
+            requests.push(nft::rule_append(table, hook.chain, &rule));
+        }
+        let resolvers = (RESOLVERS.to_owned(), BTreeSet::new());
+        let empty =
+            Layout { sets: BTreeMap::from([resolvers]), ..Layout::default() };
+        requests.extend(self.changes(table, &empty));
+        requests
+    }
+
+    /// What leads from `before` to this; empty where they are the same.
+    pub(super) fn changes(&self, table: &str, before: &Layout) -> Vec<Request> {
+        let mut requests = self.sets_made(table, before);
+        let is_new = |name: &String| !before.chains.contains_key(name);
+        let is_gone = |name: &&String| !self.chains.contains_key(*name);
+        for chain in self.chains.keys().filter(|name| is_new(name)) {
+            requests.push(nft::chain_create_plain(table, chain));
+        }
+        let changed = before.chains.iter().filter(|(name, rules)| {
+            self.chains.get(*name).is_none_or(|now| now != *rules)
+        });
+        for (chain, _) in changed {
+            requests.push(nft::chain_flush(table, chain));
+        }
+        for (chain, rules) in &self.chains {
+            if before.chains.get(chain) == Some(rules) {
+                continue;
+            }
+            let append = |rule| nft::rule_append(table, chain, rule);
+            requests.extend(rules.iter().map(append));
+        }
+        for direction in [Direction::Ingress, Direction::Egress] {
+            requests.extend(self.map_changes(table, direction, before));
+        }
+        for chain in before.chains.keys().filter(is_gone) {
+            requests.push(nft::chain_delete(table, chain));
+        }
+        for name in before.sets.keys() {
+            if !self.sets.contains_key(name) {
+                requests.push(nft::set_delete(Set { table, name }));
+            }
+        }
+        requests
+    }
+
+    /// New sets, and what differs in others.
+    fn sets_made(&self, table: &str, before: &Layout) -> Vec<Request> {
+        let mut requests = Vec::new();
+        let none = BTreeSet::new();
+        // Ids 1 to 3 are those of `whole`.
+        for (id, (name, now)) in (4..).zip(&self.sets) {
+            let set = Set { table, name };
+            let old = before.sets.get(name);
+            if old.is_none() {
+                requests.push(nft::set_create(set, &[KeyPart::Ipv4], id));
+            }
+            let old = old.unwrap_or(&none);
+            let keys = |addresses: &mut dyn Iterator<Item = &Ipv4Addr>| {
+                addresses.map(|a| a.octets().to_vec()).collect::<Vec<_>>()
+            };
+            let gone = keys(&mut old.difference(now));
+            let new = keys(&mut now.difference(old));
+            requests.extend(nft::set_remove(set, &gone));
+            requests.extend(nft::set_add(set, &new));
+        }
+        requests
+    }
+
+    fn map_changes(
+        &self,
+        table: &str,
+        direction: Direction,
+        before: &Layout,
+    ) -> Vec<Request> {
+        let (old, new) = match direction {
+            Direction::Ingress => (&before.ingress, &self.ingress),
+            Direction::Egress => (&before.egress, &self.egress),
+        };
+        let map = map(table, direction);
+        let gone: Vec<_> = old
+            .iter()
+            .filter(|(address, chain)| new.get(address) != Some(chain))
+            .map(|(address, _)| *address)
+            .collect();
+        let added: Vec<_> = new
+            .iter()
+            .filter(|(address, chain)| old.get(address) != Some(chain))
+            .map(|(address, chain)| (*address, chain.as_str()))
+            .collect();
+        let mut requests = nft::verdicts_remove(map, &gone);
+        requests.extend(nft::verdicts_add(map, &added));
+        requests
+    }
+}
+
+/// The rules that all packets of the bridge meet.
+pub(super) fn base_rules(bridge: &str) -> Vec<(Hook, Rule)> {
+    let rule = Rule::default;
+    let from = || rule().in_through(true, bridge);
+    let to = || rule().out_through(true, bridge);
+    let link_local = Ipv4Cidr::new(Ipv4Addr::new(169, 254, 0, 0), 16)
+        .unwrap_or_else(|| unreachable!("16 bits are a prefix"));
+    let ask = |protocol: Protocol| {
+        let from = from().destination_in_set(RESOLVERS);
+        from.protocol(protocol.number()).ports(DNS_PORT, DNS_PORT).accept()
+    };
+    let map = |direction| map("", direction).name;
+    let egress = from().verdict_of_source(map(Direction::Egress));
+    let ingress = to().verdict_of_destination(map(Direction::Ingress));
+    // Tasks are no neighbours of each other: the way through the host is the
+    // only one, so nobody is to be told of a shorter one.
+    let redirect = to().protocol(ICMP).transport_byte(0, ICMP_REDIRECT);
+    vec![
+        (OUT, from().known_connection().accept()),
+        // The task endpoint, instance metadata, time: not subject to groups.
+        (OUT, from().destination_in(link_local).accept()),
+        (OUT, ask(Protocol::Udp)),
+        (OUT, ask(Protocol::Tcp)),
+        (OUT, egress),
+        (OUT, from().drop()),
+        (IN, redirect.drop()),
+        (IN, to().known_connection().accept()),
+        (IN, ingress),
+        (IN, to().drop()),
+    ]
+}
+
+fn map(table: &str, direction: Direction) -> Verdicts<'_> {
+    let name = match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    };
+    Verdicts { table, name }
+}
+
+fn chain_name(direction: Direction, id: &str) -> String {
+    match direction {
+        Direction::Ingress => format!("in-{id}"),
+        Direction::Egress => format!("out-{id}"),
+    }
+}
+
+fn set_name(group: &str) -> String {
+    format!("m-{group}")
+}
+
+/// Names a combination of groups by its content, the same in every version.
+fn combination(ids: &[&String]) -> String {
+    let bytes = ids.iter().flat_map(|id| id.bytes().chain([b' ']));
+    // 128-bit FNV-1a.
+    let basis = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128;
+    let hash = bytes.fold(basis, |hash, byte| {
+        let prime = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+        (hash ^ u128::from(byte)).wrapping_mul(prime)
+    });
+    format!("all.{hash:032x}")
+}
+
+fn is_group_id(id: &str) -> bool {
+    let is_fine = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    !id.is_empty() && id.len() <= GROUP_ID_MAX && id.chars().all(is_fine)
+}
+
+/// A group's rule for the kernel; `None` where it can never match.
+fn compile(rule: &GroupRule, direction: Direction) -> Option<Rule> {
+    let compiled = Rule::default();
+    let compiled = match &rule.peer {
+        Peer::Range(range) if range.prefix_len() == 0 => compiled,
+        Peer::Range(range) => match direction {
+            Direction::Ingress => compiled.source_in(*range),
+            Direction::Egress => compiled.destination_in(*range),
+        },
+        Peer::Group(group) if !is_group_id(group) => return None,
+        Peer::Group(group) => match direction {
+            Direction::Ingress => compiled.source_in_set(&set_name(group)),
+            Direction::Egress => compiled.destination_in_set(&set_name(group)),
+        },
+    };
+    let compiled = match rule.traffic {
+        Traffic::All => compiled,
+        Traffic::Ports { protocol, first, last } => {
+            let compiled = compiled.protocol(protocol.number());
+            if (first, last) == (0, u16::MAX) {
+                compiled
+            } else {
+                compiled.ports(first, last)
+            }
+        }
+        Traffic::Icmp { kind, code } => {
+            let compiled = compiled.protocol(ICMP);
+            let parts = [(0, kind), (1, code)];
+            parts.into_iter().fold(compiled, |compiled, (offset, value)| {
+                match value {
+                    Some(value) => compiled.transport_byte(offset, value),
+                    None => compiled,
+                }
+            })
+        }
+        Traffic::Number(number) => compiled.protocol(number),
+    };
+    Some(compiled.accept())
+}

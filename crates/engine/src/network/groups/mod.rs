@@ -1,0 +1,207 @@
+//! Security groups of awsvpc tasks, enforced by the kernel.
+//!
+//! All ports of the VPC's bridge are isolated from each other and the host
+//! answers ARP for everybody, so every packet between two tasks is routed and
+//! seen by conntrack. What a task sends is judged where it comes in, before
+//! any address is translated; what a task gets is judged where it leaves:
+//!
+//! ```text
+//! table ip minato-NAME-sg {
+//!   set resolvers       { ipv4_addr: name servers, the gateways }
+//!   set m-GROUP         { ipv4_addr: the members of a group that rules name }
+//!   map egress, ingress { ipv4_addr : jump to a group's chain, or to one of a
+//!                         combination, for each interface of this host }
+//!   chain out-GROUP, in-GROUP      { a group's rules: accept }
+//!   chain out-COMBINED, in-COMBINED { jump to each of its groups' chains }
+//!   chain out { prerouting:  from the bridge: known connection, accept; to
+//!               link-local or a resolver, accept; by map egress; drop }
+//!   chain in  { postrouting: to the bridge: redirects, drop; known connection,
+//!               accept; by map ingress; drop }
+//! }
+//! ```
+//!
+//! An address without an entry gets nothing in and nothing out. A change is
+//! one transaction of what differs, so that there is no moment at which more
+//! is allowed than before or after it. The kernel keeps the table when Minato
+//! goes; [`guard`] keeps tasks from using each other's addresses.
+
+mod evaluate;
+mod flows;
+pub(super) mod guard;
+mod layout;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::Ipv4Addr;
+
+use super::error::DoingStep;
+use super::netlink::{Family, Socket};
+use super::{
+    Inner, Ipv4Cidr, NetworkStepError, Protocol, firewall, resolv_conf,
+};
+use layout::Layout;
+
+/// What the security groups of this host's interfaces allow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Firewall {
+    /// The groups that interfaces of this host are in, by their ids: letters,
+    /// digits and dashes, 40 at most. Others are as if they had no rules.
+    pub groups: BTreeMap<String, SecurityGroup>,
+    /// The addresses, on all hosts, of groups that rules refer to.
+    pub members: BTreeMap<String, BTreeSet<Ipv4Addr>>,
+    /// The groups of each interface of this host.
+    pub interfaces: BTreeMap<Ipv4Addr, BTreeSet<String>>,
+}
+
+/// The rules of a group; what no rule allows is not allowed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecurityGroup {
+    /// What may come in.
+    pub ingress: BTreeSet<GroupRule>,
+    /// What may go out.
+    pub egress: BTreeSet<GroupRule>,
+}
+
+/// One permission.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupRule {
+    /// What is allowed.
+    pub traffic: Traffic,
+    /// From, or to, whom.
+    pub peer: Peer,
+}
+
+/// Packets that a rule allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Traffic {
+    /// All.
+    All,
+    /// Those to a range of ports, both ends included.
+    Ports {
+        /// Their protocol.
+        protocol: Protocol,
+        /// The first port.
+        first: u16,
+        /// The last port.
+        last: u16,
+    },
+    /// ICMP messages; `None` stands for all.
+    Icmp {
+        /// Their type.
+        kind: Option<u8>,
+        /// Their code.
+        code: Option<u8>,
+    },
+    /// Those of an IP protocol, by its number.
+    Number(u8),
+}
+
+/// The other end of an allowed connection.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Peer {
+    /// Addresses of a range.
+    Range(Ipv4Cidr),
+    /// Members of a group.
+    Group(String),
+}
+
+/// Which way a packet goes, seen from an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Direction {
+    Ingress,
+    Egress,
+}
+
+/// What was last given to the kernel.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    firewall: Firewall,
+    /// What the kernel has; `None` until this process has set it.
+    layout: Option<Layout>,
+}
+
+/// The name of the table of the network `name`, in both families.
+pub(super) fn table_name(name: &str) -> String {
+    format!("{}-sg", firewall::table_name(name))
+}
+
+impl Inner {
+    /// Runs in the host's namespace.
+    pub(super) fn firewall_set(
+        &self,
+        wanted: Firewall,
+    ) -> Result<(), NetworkStepError> {
+        let Some(groups) = &self.groups else { return Ok(()) };
+        if self.ports.lock().is_closed() {
+            return Ok(());
+        }
+        let mut netfilter = open_socket()?;
+        // Held throughout: changes reach the kernel in their order.
+        let mut groups = groups.lock();
+        let layout = Layout::of(&wanted, &self.resolvers());
+        let table = table_name(&self.config.name);
+        install(&mut netfilter, &table, groups.layout.as_ref(), &layout)
+            .doing("set the security groups' rules")?;
+        let before = std::mem::replace(&mut groups.firewall, wanted);
+        groups.layout = Some(layout);
+        flows::interrupt(&before, &groups.firewall)
+            .doing("interrupt connections that are not allowed any more")
+    }
+
+    /// Closes everything where nothing was set, keeps what an earlier process
+    /// set, and lets new name servers through.
+    pub(super) fn groups_reassert(
+        &self,
+        netfilter: &mut Socket,
+    ) -> Result<(), NetworkStepError> {
+        let Some(groups) = &self.groups else { return Ok(()) };
+        let mut groups = groups.lock();
+        let table = table_name(&self.config.name);
+        let tables =
+            firewall::tables(netfilter).doing("list the nftables tables")?;
+        let is_there = tables.contains(&table);
+        if is_there && groups.layout.is_none() {
+            return Ok(());
+        }
+        let layout = Layout::of(&groups.firewall, &self.resolvers());
+        let before = groups.layout.as_ref().filter(|_| is_there);
+        if before == Some(&layout) {
+            return Ok(());
+        }
+        install(netfilter, &table, before, &layout)
+            .doing("set the security groups' rules")?;
+        groups.layout = groups.layout.is_some().then_some(layout);
+        Ok(())
+    }
+
+    /// Whom tasks may always ask for names, as AWS's own resolver is not
+    /// subject to security groups: the host's resolvers and the gateways.
+    fn resolvers(&self) -> BTreeSet<Ipv4Addr> {
+        let servers = resolv_conf().map(|found| found.nameservers);
+        let servers = servers.unwrap_or_default();
+        let servers = servers.iter().filter_map(|text| text.parse().ok());
+        let subnets = self.subnets.lock();
+        servers.chain(subnets.gateways()).collect()
+    }
+}
+
+/// Brings the kernel from `before`, or from whatever it has, to `wanted`.
+fn install(
+    netfilter: &mut Socket,
+    table: &str,
+    before: Option<&Layout>,
+    wanted: &Layout,
+) -> io::Result<()> {
+    if let Some(before) = before {
+        let requests = wanted.changes(table, before);
+        if requests.is_empty() || netfilter.transaction(&requests).is_ok() {
+            return Ok(());
+        }
+        // Someone else changed our table: it is made anew.
+    }
+    netfilter.transaction(&wanted.whole(table))
+}
+
+fn open_socket() -> Result<Socket, NetworkStepError> {
+    Socket::open(Family::Netfilter).doing("open an nftables socket")
+}
