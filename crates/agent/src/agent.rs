@@ -29,6 +29,8 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     /// Identifiers.
     pub ids: Arc<dyn Ids>,
+    /// Credentials of the tasks' roles, as the control plane sends them.
+    pub credentials: Arc<CredentialSets>,
     /// Settings.
     pub config: AgentConfig,
 }
@@ -103,7 +105,7 @@ impl Agent {
                 let dir = services.config.dir.clone();
                 StartAgentError::Files { dir, source }
             })?;
-        let credentials = Arc::new(CredentialSets::default());
+        let credentials = Arc::clone(&services.credentials);
         let endpoint = match socket {
             Some(socket) => Some(
                 serve_endpoint(&services, &engine, &credentials, socket)

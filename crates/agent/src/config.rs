@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::objects::S3Config;
 use crate::runtime::PullBehavior;
 
 /// What containers are told of the task endpoint.
@@ -53,6 +54,9 @@ pub struct AgentConfig {
     pub task_endpoint: TaskEndpoint,
     /// EFS file systems by id: the directories that stand for them.
     pub efs: BTreeMap<String, PathBuf>,
+    /// Where objects of S3 are; without it no task with environment files is
+    /// placed here.
+    pub s3: Option<S3Config>,
     /// Version told to the control plane.
     pub version: String,
 }
@@ -81,6 +85,7 @@ impl AgentConfig {
             pull_behavior: PullBehavior::Default,
             task_endpoint: TaskEndpoint::default(),
             efs: BTreeMap::new(),
+            s3: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -356,16 +356,18 @@ impl TaskEngine {
     }
 }
 
-/// The message as it came, but for credentials: of those only the role's id is
-/// on disk, because the containers are told it.
+/// The message as it came, but for credentials: of those only the ids are on
+/// disk, because the containers are told the role's, and by the execution
+/// role's the agent finds those that it is sent after a restart.
 fn payload_without_secrets(task: &acs::Task) -> Value {
     let mut task = task.clone();
-    task.role_credentials =
-        task.role_credentials.map(|set| acs::IamRoleCredentials {
-            credentials_id: set.credentials_id,
-            ..acs::IamRoleCredentials::default()
-        });
-    task.execution_role_credentials = None;
+    let only_id = |set: acs::IamRoleCredentials| acs::IamRoleCredentials {
+        credentials_id: set.credentials_id,
+        ..acs::IamRoleCredentials::default()
+    };
+    task.role_credentials = task.role_credentials.map(only_id);
+    task.execution_role_credentials =
+        task.execution_role_credentials.map(only_id);
     // A struct of strings, numbers and lists always has a JSON form.
     serde_json::to_value(&task).unwrap_or_default()
 }

@@ -6,7 +6,7 @@
 //! [`runtime::Runtime`], keeps what it knows in a file ([`store`]), and
 //! reports by ordinary API calls ([`api`]). [`logs`] sends output to
 //! CloudWatch Logs, [`telemetry`] sends metrics and health, [`endpoint`]
-//! answers what containers ask.
+//! answers what containers ask, [`objects`] fetches files from S3.
 //!
 //! The agent knows the control plane only as messages and API calls; the
 //! upstream ECS agent could take its place.
@@ -19,6 +19,7 @@ pub mod endpoint;
 pub mod engine;
 mod firewall;
 pub mod logs;
+pub mod objects;
 pub mod runtime;
 pub mod session;
 pub mod steps;

@@ -281,6 +281,7 @@ pub(crate) fn services(
         api: Arc::new(api.clone()),
         clock: Arc::new(TestClock::new()),
         ids: Arc::new(TestIds::default()),
+        credentials: Arc::default(),
         config: AgentConfig::new("default", "us-east-1", dir),
     })
 }

@@ -5,6 +5,9 @@ use minato_wire::ecs::{
     TaskOverride,
 };
 
+use crate::rule::RuleError;
+use crate::task_definition::{check_environment_files, requires_attributes};
+
 /// The container definitions of a task: the definition's, overridden.
 ///
 /// Command, limits, environment files and resource requirements replace;
@@ -25,6 +28,53 @@ pub fn containers(
             change.map_or_else(|| container.clone(), |o| merged(container, o))
         })
         .collect()
+}
+
+/// Checks the environment files that a task has in place of its definition's,
+/// by the rules that hold for those.
+pub fn check(
+    definition: &TaskDefinition,
+    overrides: Option<&TaskOverride>,
+) -> Result<(), RuleError> {
+    if !has_files(overrides) {
+        return Ok(());
+    }
+    let role = overrides
+        .and_then(|overrides| overrides.execution_role_arn.as_deref())
+        .or(definition.execution_role_arn.as_deref());
+    let containers = containers(definition, overrides);
+    let files = containers.iter().flat_map(|container| {
+        let name = container.name.as_deref().unwrap_or_default();
+        let files = container.environment_files.iter().flatten();
+        files.map(move |file| (name, file))
+    });
+    check_environment_files(files, role.unwrap_or_default())
+        .map_err(|broken| RuleError::invalid(broken.message))
+}
+
+/// The definition as it is for one task: what takes a place on a host.
+pub fn applied(
+    definition: &TaskDefinition,
+    overrides: Option<&TaskOverride>,
+) -> TaskDefinition {
+    let mut applied = definition.clone();
+    applied.container_definitions = Some(containers(definition, overrides));
+    if let Some(change) = overrides {
+        replace(&mut applied.cpu, &change.cpu);
+        replace(&mut applied.memory, &change.memory);
+    }
+    // A definition without files asks no host for what they need.
+    if has_files(overrides) {
+        applied.requires_attributes = Some(requires_attributes(&applied));
+    }
+    applied
+}
+
+fn has_files(overrides: Option<&TaskOverride>) -> bool {
+    let containers =
+        overrides.and_then(|overrides| overrides.container_overrides.as_ref());
+    let mut containers = containers.into_iter().flatten();
+    containers.any(|change| change.environment_files.is_some())
 }
 
 fn merged(
@@ -85,6 +135,8 @@ pub fn echo(
 
 #[cfg(test)]
 mod tests {
+    use minato_wire::ecs::{EnvironmentFile, EnvironmentFileType};
+
     use super::*;
 
     fn pair(name: &str, value: &str) -> KeyValuePair {
@@ -136,5 +188,56 @@ mod tests {
         assert_eq!(names, ["a", "b"]);
         assert_eq!(containers[0].command, None);
         assert!(shown.inference_accelerator_overrides.unwrap().is_empty());
+    }
+
+    fn files(count: usize, value: &str) -> TaskOverride {
+        let file = EnvironmentFile {
+            r#type: Some(EnvironmentFileType::S3),
+            value: Some(value.into()),
+        };
+        let mut change = change();
+        change.container_overrides.as_mut().unwrap()[0].environment_files =
+            Some(vec![file; count]);
+        change
+    }
+
+    #[test]
+    fn files_of_a_change_keep_the_rules_of_a_definitions() {
+        let role = || Some("arn:aws:iam::1:role/e".to_owned());
+        let why = |change: &TaskOverride| {
+            let broken = check(&definition(), Some(change)).unwrap_err();
+            assert_eq!(broken.code, crate::rule::RuleCode::InvalidParameter);
+            broken.message
+        };
+        assert!(check(&definition(), None).is_ok());
+        assert!(check(&definition(), Some(&change())).is_ok());
+        assert!(check(&definition(), Some(&files(0, ""))).is_ok());
+        let roleless = files(1, "arn:aws:s3:::b/a.env");
+        assert!(why(&roleless).contains("'executionRoleArn'"));
+        let with_role =
+            |change| TaskOverride { execution_role_arn: role(), ..change };
+        assert!(check(&definition(), Some(&with_role(roleless))).is_ok());
+        let eleven = with_role(files(11, "arn:aws:s3:::b/a.env"));
+        assert!(why(&eleven).contains("at most 10"));
+        let text = with_role(files(1, "arn:aws:s3:::b/a.txt"));
+        assert!(why(&text).contains("for container 'b'"));
+    }
+
+    #[test]
+    fn files_of_a_change_need_a_host_that_can_fetch_them() {
+        let needs = |change: &TaskOverride| {
+            let applied = applied(&definition(), Some(change));
+            let needed = applied.requires_attributes.unwrap_or_default();
+            let name = Some("ecs.capability.env-files.s3");
+            needed.iter().any(|attribute| attribute.name.as_deref() == name)
+        };
+        assert!(needs(&files(1, "arn:aws:s3:::b/a.env")));
+        assert!(!needs(&files(0, "")) && !needs(&change()));
+        let applied = applied(
+            &definition(),
+            Some(&TaskOverride { cpu: Some("256".into()), ..change() }),
+        );
+        assert_eq!(applied.cpu.as_deref(), Some("256"));
+        assert_eq!(applied.requires_attributes, None);
     }
 }

@@ -2,11 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -187,6 +189,20 @@ impl Site {
             .env_remove("AWS_SESSION_TOKEN")
             .env_remove("AWS_PROFILE");
         command
+    }
+
+    /// A socket that listens in the site's network.
+    pub fn listen(&self, address: &str) -> Result<TcpListener> {
+        let path = format!("/proc/{}/ns/net", self.network.id());
+        let namespace = File::open(path)?;
+        // A thread of its own, because it stays in that network.
+        std::thread::scope(|scope| {
+            let bound = scope.spawn(|| {
+                setns(&namespace, CloneFlags::CLONE_NEWNET)?;
+                Ok(TcpListener::bind(address)?)
+            });
+            bound.join().unwrap_or_else(|_| bail!("the thread panicked"))
+        })
     }
 
     /// Runs a program of the site's network; its output, if it succeeded.

@@ -16,6 +16,8 @@ mod deploy;
 mod endpoint;
 #[path = "e2e/ends.rs"]
 mod ends;
+#[path = "e2e/env_files.rs"]
+mod env_files;
 #[path = "e2e/flow.rs"]
 mod flow;
 #[path = "e2e/hostile.rs"]

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use minato_agent::objects::S3Endpoint;
 use minato_control::PlaceVpcError;
 use minato_engine::network::Ipv4Cidr;
 
@@ -195,12 +196,38 @@ pub(crate) struct UpArgs {
     /// Directory that stands for an EFS file system; it must be there
     #[arg(long, value_name = "FILESYSTEM=DIR", value_parser = efs)]
     pub(crate) efs: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    pub(crate) s3: S3Args,
     /// Mirror of a registry, asked before it: docker.io=http://127.0.0.1:5000
     #[arg(long, value_name = "REGISTRY=URL", value_parser = mirror)]
     pub(crate) mirror: Vec<(String, String)>,
     /// Registry host that may be asked without TLS
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) insecure_registry: Vec<String>,
+}
+
+/// Where environment files of containers are fetched from.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct S3Args {
+    /// Server that speaks as S3 does, for environment files of containers; a
+    /// task that has some is not placed without it. Real S3 is such as
+    /// https://s3.us-east-1.amazonaws.com
+    #[arg(long, env = "MINATO_S3_ENDPOINT", value_name = "URL", value_parser = S3Endpoint::parse)]
+    pub(crate) s3_endpoint: Option<S3Endpoint>,
+    /// Region that requests to it are signed for [default: that of --region]
+    #[arg(long, env = "MINATO_S3_REGION", requires = "s3_endpoint")]
+    pub(crate) s3_region: Option<String>,
+    /// File with the key for it, in the form of ~/.aws/credentials. The
+    /// variables MINATO_S3_ACCESS_KEY_ID and MINATO_S3_SECRET_ACCESS_KEY may
+    /// hold the key instead [default: that of each task's execution role,
+    /// which no server outside Minato knows]
+    #[arg(
+        long,
+        env = "MINATO_S3_CREDENTIALS_FILE",
+        value_name = "FILE",
+        requires = "s3_endpoint"
+    )]
+    pub(crate) s3_credentials_file: Option<PathBuf>,
 }
 
 fn account(text: &str) -> Result<String, String> {
@@ -468,6 +495,9 @@ mod tests {
             "minato up --efs fs-0123abcd",
             "minato up --efs fs-0123abcg=/",
             "minato up --efs fs-0123abcd=/dev/null",
+            "minato up --s3-endpoint 127.0.0.1:9000",
+            "minato up --s3-endpoint http://127.0.0.1:9000/bucket",
+            "minato up --s3-credentials-file f",
             "minato up --vpc-cidr 1.2.3.4",
             "minato up --vpc-cidr 10.0.0.0/8",
             "minato up --bridge-cidr 10.0.0.1",

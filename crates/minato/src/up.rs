@@ -3,6 +3,7 @@
 mod background;
 mod engine;
 mod link;
+mod objects;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -211,6 +212,7 @@ async fn agent(
             false => TaskEndpoint::AndApi,
         },
         efs: args.efs.iter().cloned().collect(),
+        s3: objects::config(args)?,
         ..AgentConfig::new(CLUSTER, &args.region, home.agent())
     };
     let listener = runtime
@@ -224,6 +226,7 @@ async fn agent(
         api: Arc::new(link::ClientApi::new(client)),
         clock,
         ids: Arc::new(RandomIds),
+        credentials: Arc::default(),
         config,
     };
     let connector =

@@ -58,6 +58,9 @@ const CAPABILITIES: [&str; 36] = [
 const EFS_CAPABILITIES: [&str; 2] =
     ["ecs.capability.efs", "ecs.capability.efsAuth"];
 
+/// What an agent can do that knows where S3 is.
+const ENVIRONMENT_FILES: &str = "ecs.capability.env-files.s3";
+
 /// The attributes of every registration.
 pub fn attributes(config: &AgentConfig, is_first: bool) -> Vec<Attribute> {
     let mut list: Vec<Attribute> =
@@ -65,6 +68,9 @@ pub fn attributes(config: &AgentConfig, is_first: bool) -> Vec<Attribute> {
     list.push(attribute(FIREWALL_ATTRIBUTE, None));
     if !config.efs.is_empty() {
         list.extend(EFS_CAPABILITIES.map(|name| attribute(name, None)));
+    }
+    if config.s3.is_some() {
+        list.push(attribute(ENVIRONMENT_FILES, None));
     }
     for (name, value) in [
         ("ecs.os-type", "linux"),

@@ -182,13 +182,17 @@ fn args(
     Ok(args)
 }
 
-/// The image's variables, then the task definition's, then the region where
-/// neither has it, then where the task endpoint is.
+/// The image's variables, then those of environment files, then the task
+/// definition's, then the region where none has it, then where the task
+/// endpoint is.
 fn env(cx: &ContainerContext, image: &ImageFacts) -> Vec<String> {
     const REGION_NAMES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
     let mut env: BTreeMap<&str, &str> = BTreeMap::new();
     for pair in &image.env {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        env.insert(name, value);
+    }
+    for (name, value) in cx.files.variables() {
         env.insert(name, value);
     }
     for (name, value) in &cx.plan.environment {

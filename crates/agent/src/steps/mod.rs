@@ -8,7 +8,8 @@
 //! each step in turn.
 //!
 //! A task has a list (cgroup, network, volumes), and each container has one
-//! (secrets, image, address, ports, files, log, create, start).
+//! (secrets, environment files, image, address, ports, files, log, create,
+//! start).
 
 mod address;
 mod cgroup;
@@ -16,6 +17,7 @@ mod copy_up;
 mod create;
 mod docker_volume;
 mod efs;
+mod environment_files;
 mod files;
 mod image;
 mod log;
@@ -44,6 +46,7 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use create::labels;
+pub use environment_files::FileCell;
 pub use secrets::SecretCell;
 pub(crate) use start::restart;
 
@@ -230,6 +233,8 @@ pub struct ContainerContext {
     pub token: Option<EndpointToken>,
     /// Its secrets, once they were fetched; in memory only.
     pub secrets: SecretCell,
+    /// Variables of its environment files, once they were fetched.
+    pub files: FileCell,
 }
 
 impl ContainerContext {
@@ -252,6 +257,7 @@ pub fn task_steps() -> StepList<TaskContext, TaskFacts> {
 pub fn container_steps() -> StepList<ContainerContext, ContainerFacts> {
     StepList::new(vec![
         Box::new(secrets::FetchSecrets),
+        Box::new(environment_files::FetchFiles),
         Box::new(image::PullImage),
         Box::new(address::Address),
         Box::new(ports::Ports),

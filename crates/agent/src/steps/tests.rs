@@ -1,5 +1,6 @@
 //! The two stock tests over both step lists, and what single steps make.
 
+mod environment_files;
 mod login;
 
 use std::sync::Arc;
@@ -83,6 +84,7 @@ impl Fixture {
             links: BTreeMap::new(),
             token: Some(EndpointToken::new(7)),
             secrets: SecretCell::default(),
+            files: FileCell::default(),
         }
     }
 

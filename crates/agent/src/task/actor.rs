@@ -24,7 +24,7 @@ use super::runner::{Outcome, Phase, Runner, RunnerEvent, log_failures};
 use super::status::{ContainerEvent, ContainerStatus};
 use crate::agent::Services;
 use crate::steps::{
-    ContainerContext, SecretCell, TaskContext, UpError, task_steps,
+    ContainerContext, FileCell, SecretCell, TaskContext, UpError, task_steps,
 };
 use crate::store::TaskFiles;
 
@@ -307,6 +307,7 @@ impl Actor {
                 links: links(plan, &self.record, name),
                 token: known.token.clone(),
                 secrets: SecretCell::default(),
+                files: FileCell::default(),
             },
             facts: known.facts.clone(),
             health: known.health.status,

@@ -9,7 +9,8 @@ use super::decode::{DecodeTaskError, MIB, malformed, seconds, unsupported};
 use super::log_decode::decode_log;
 use super::plan::{
     Condition, ContainerPlan, Dependency, HealthCheck, LinkPlan, LoginPlan,
-    MountPlan, PortPlan, RestartPlan, SecretPlan, SecretStore, VolumesFrom,
+    MountPlan, ObjectPlan, PortPlan, RestartPlan, SecretPlan, SecretStore,
+    VolumesFrom,
 };
 use crate::runtime::{DeviceMapping, PortProtocol, TmpfsMount, Ulimit};
 
@@ -46,6 +47,7 @@ pub(crate) fn decode_container(
         command: overrides.command.unwrap_or_else(|| container.command.clone()),
         entry_point: container.entry_point.clone(),
         environment: container.environment.clone(),
+        environment_files: decode_environment_files(container)?,
         secrets: decode_secrets(container)?,
         links: decode_links(container),
         mounts: decode_mounts(container)?,
@@ -111,7 +113,6 @@ fn refuse_unsupported(
             Ok(())
         }
     };
-    refuse(!container.environment_files.is_empty(), "environmentFiles")?;
     refuse(container.firelens_configuration.is_some(), "FireLens")?;
     refuse(!container.managed_agents.is_empty(), "ECS Exec")
 }
@@ -125,6 +126,35 @@ fn decode_restart(container: &acs::Container) -> Option<RestartPlan> {
         attempt_period: seconds(policy.restart_attempt_period)
             .unwrap_or(ATTEMPT_PERIOD),
     })
+}
+
+fn decode_environment_files(
+    container: &acs::Container,
+) -> Result<Vec<ObjectPlan>, DecodeTaskError> {
+    let files = container.environment_files.iter();
+    files
+        .map(|file| {
+            if file.r#type != "s3" {
+                let kind = &file.r#type;
+                return Err(unsupported(format!(
+                    "an environment file of type {kind:?}"
+                )));
+            }
+            let object = file
+                .value
+                .strip_prefix("arn:")
+                .and_then(|rest| rest.split_once(":s3:::"))
+                .and_then(|(_, object)| object.split_once('/'))
+                .filter(|(bucket, key)| !bucket.is_empty() && !key.is_empty());
+            let (bucket, key) = object.ok_or_else(|| {
+                malformed(format!(
+                    "{:?} is not the ARN of an object in S3",
+                    file.value
+                ))
+            })?;
+            Ok(ObjectPlan { bucket: bucket.into(), key: key.into() })
+        })
+        .collect()
 }
 
 fn decode_secrets(

@@ -80,11 +80,10 @@ pub fn decode_task(task: &acs::Task) -> Result<TaskPlan, DecodeTaskError> {
         family: task.family.clone().unwrap_or_default(),
         revision: task.version.clone().unwrap_or_default(),
         launch_type: task.launch_type.clone().unwrap_or_default(),
-        credentials_id: task
-            .role_credentials
-            .as_ref()
-            .map(|set| set.credentials_id.clone())
-            .filter(|id| !id.is_empty()),
+        credentials_id: credentials_id(task.role_credentials.as_ref()),
+        execution_credentials_id: credentials_id(
+            task.execution_role_credentials.as_ref(),
+        ),
         network,
         cpus: task.cpu.filter(|cpus| *cpus > 0.0),
         memory_bytes: u64::try_from(memory_mib)
@@ -97,6 +96,10 @@ pub fn decode_task(task: &acs::Task) -> Result<TaskPlan, DecodeTaskError> {
     check_references(&plan)?;
     check_order(&plan)?;
     Ok(plan)
+}
+
+fn credentials_id(set: Option<&acs::IamRoleCredentials>) -> Option<String> {
+    set.map(|set| set.credentials_id.clone()).filter(|id| !id.is_empty())
 }
 
 /// The id of a task: the last part of its ARN.

@@ -29,6 +29,8 @@ pub struct TaskPlan {
     pub launch_type: String,
     /// Names the credentials of its role, where it has one.
     pub credentials_id: Option<String>,
+    /// Names the credentials of its execution role, where it has one.
+    pub execution_credentials_id: Option<String>,
     /// How it is connected.
     pub network: NetworkPlan,
     /// Limit on CPU time, in CPUs.
@@ -149,6 +151,15 @@ pub struct SecretPlan {
     pub value_from: String,
 }
 
+/// An object in S3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectPlan {
+    /// Its bucket.
+    pub bucket: String,
+    /// Its key.
+    pub key: String,
+}
+
 /// The secret with the user and password for an image's registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginPlan {
@@ -188,6 +199,9 @@ pub struct ContainerPlan {
     pub entry_point: Vec<String>,
     /// Variables over the image's.
     pub environment: BTreeMap<String, String>,
+    /// Files of further variables, fetched before it is made; the first one
+    /// that has a variable holds.
+    pub environment_files: Vec<ObjectPlan>,
     /// Variables whose values are fetched before it starts.
     pub secrets: Vec<SecretPlan>,
     /// CPU shares.

@@ -324,14 +324,14 @@ async fn what_cannot_be_done_is_refused_with_a_reason() {
     let engine = rig.engine();
     let containers = json!([{
         "name": "web", "image": "web",
-        "environmentFiles": [{"value": "arn:aws:s3:::b/e.env", "type": "s3"}],
+        "firelensConfiguration": {"type": "fluentd"},
     }]);
     engine.accept(task(containers)).await.unwrap();
     let report = rig.reported("STOPPED").await;
     assert_eq!(
         report["reason"],
-        "ResourceInitializationError: environmentFiles of container web is \
-         not supported by this agent"
+        "ResourceInitializationError: FireLens of container web is not \
+         supported by this agent"
     );
     assert_eq!(rig.runtime.calls(), Vec::<String>::new());
 }

@@ -30,6 +30,7 @@ pub use demand::{Demand, Platform, demand, effective_network_mode};
 pub use derive::{compatibilities, is_ecr_image, requires_attributes};
 pub use health::has_check as has_health_check;
 pub use order::{start_order, stop_dependents};
+pub(crate) use secret::environment_files as check_environment_files;
 
 use crate::rule::RuleError;
 

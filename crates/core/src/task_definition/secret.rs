@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use minato_wire::ecs::{ContainerDefinition, Secret, TaskDefinition};
+use minato_wire::ecs::{
+    ContainerDefinition, EnvironmentFile, Secret, TaskDefinition,
+};
 
 use super::{containers, list, name, text};
 use crate::rule::RuleError;
 
-/// The most environment files of one container.
+/// The most environment files of one task definition (developer guide, "Pass
+/// environment variables to an Amazon ECS container").
 const ENVIRONMENT_FILES_MAX: usize = 10;
 
 pub(super) fn secrets(definition: &TaskDefinition) -> Result<(), RuleError> {
@@ -109,37 +112,69 @@ pub(super) fn environment(
                 name(container)
             )));
         }
-        files(container)?;
+    }
+    environment_files(
+        containers(definition).iter().flat_map(|container| {
+            let files = list(&container.environment_files).iter();
+            files.map(move |file| (name(container), file))
+        }),
+        text(&definition.execution_role_arn),
+    )
+}
+
+/// Checks the environment files of a task, each with its container's name:
+/// those of a definition, or those that take their place in one task.
+pub(crate) fn environment_files<'a>(
+    files: impl Iterator<Item = (&'a str, &'a EnvironmentFile)>,
+    execution_role_arn: &str,
+) -> Result<(), RuleError> {
+    for (at, (container, file)) in files.enumerate() {
+        if at == ENVIRONMENT_FILES_MAX {
+            return Err(invalid_files(
+                container,
+                "There must be at most 10 files in a task definition.",
+            ));
+        }
+        environment_file(container, file)?;
+        if execution_role_arn.is_empty() {
+            return Err(RuleError::client(
+                "When you are specifying environmentFiles, you must also \
+                 specify a value for 'executionRoleArn'.",
+            ));
+        }
     }
     Ok(())
 }
 
-fn files(container: &ContainerDefinition) -> Result<(), RuleError> {
-    let files = list(&container.environment_files);
-    let invalid = |why: &str| {
-        Err(RuleError::client(format!(
-            "Invalid 'environmentFiles' setting for container '{}'. {why}",
-            name(container)
-        )))
-    };
-    if files.len() > ENVIRONMENT_FILES_MAX {
-        return invalid("There must be at most 10 files.");
+fn environment_file(
+    container: &str,
+    file: &EnvironmentFile,
+) -> Result<(), RuleError> {
+    if file.r#type.is_none() {
+        return Err(invalid_files(
+            container,
+            "The type should be one of [s3].",
+        ));
     }
-    for file in files {
-        let value = text(&file.value);
-        if file.r#type.is_none() {
-            return invalid("The type should be one of [s3].");
+    let value = text(&file.value);
+    let object = value
+        .strip_prefix("arn:")
+        .and_then(|rest| rest.split_once(":s3:::"))
+        .and_then(|(_, object)| object.split_once('/'));
+    match object {
+        Some((bucket, key)) if !bucket.is_empty() && key.ends_with(".env") => {
+            Ok(())
         }
-        let object = value
-            .strip_prefix("arn:")
-            .and_then(|rest| rest.split_once(":s3:::"))
-            .and_then(|(_, object)| object.split_once('/'));
-        if object.is_none() || !value.ends_with(".env") {
-            return invalid(
-                "The value must be the ARN of an object in S3 whose name \
-                 ends in .env.",
-            );
-        }
+        _ => Err(invalid_files(
+            container,
+            "The value must be the ARN of an object in S3 whose name ends in \
+             .env.",
+        )),
     }
-    Ok(())
+}
+
+fn invalid_files(container: &str, why: &str) -> RuleError {
+    RuleError::client(format!(
+        "Invalid 'environmentFiles' setting for container '{container}'. {why}"
+    ))
 }

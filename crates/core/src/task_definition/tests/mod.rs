@@ -531,14 +531,28 @@ fn environment_and_secrets() {
         patched(secrets("p"), json!({"executionRoleArn": null})),
         "you must also specify a value for 'executionRoleArn'",
     );
-    let file = |value: &str| {
-        app(json!({"environmentFiles": [{"type": "s3", "value": value}]}))
+    let role = json!({"executionRoleArn": "arn:aws:iam::1:role/exec"});
+    let with_files = |files: Value| {
+        patched(app(json!({"environmentFiles": files})), role.clone())
     };
+    let file =
+        |value: &str| with_files(json!([{"type": "s3", "value": value}]));
     good(file("arn:aws:s3:::bucket/a.env"));
+    bad(file("arn:aws:s3:::/a.env"), "'environmentFiles'");
+    bad(file("arn:aws:s3:::a.env"), "'environmentFiles'");
+    bad(
+        patched(
+            file("arn:aws:s3:::bucket/a.env"),
+            json!({"executionRoleArn": null}),
+        ),
+        "When you are specifying environmentFiles, you must also specify",
+    );
+    let typeless = json!([{"value": "arn:aws:s3:::bucket/a.env"}]);
+    bad(with_files(typeless), "one of [s3]");
     bad(file("arn:aws:s3:::bucket/a.txt"), "'environmentFiles'");
     bad(file("s3://bucket/a.env"), "'environmentFiles'");
     let many: Vec<Value> = (0..11)
         .map(|_| json!({"type": "s3", "value": "arn:aws:s3:::b/a.env"}))
         .collect();
-    bad(app(json!({"environmentFiles": many})), "at most 10 files");
+    bad(with_files(json!(many)), "at most 10 files");
 }

@@ -346,6 +346,7 @@ fn launch_of(
             )));
         }
     }
+    overrides::check(definition, input.overrides.as_ref())?;
     let network_configuration = input.network_configuration.as_ref();
     let (subnets, security_groups) =
         network(tx, scope, definition, network_configuration)?;
@@ -498,16 +499,7 @@ pub(crate) fn overridden_demand(
     launch: &Launch,
 ) -> Demand {
     let change = launch.overrides.as_ref();
-    let containers = overrides::containers(&row.definition, change);
-    let mut definition = row.definition.clone();
-    definition.container_definitions = Some(containers);
-    if let Some(cpu) = change.and_then(|change| change.cpu.clone()) {
-        definition.cpu = Some(cpu);
-    }
-    if let Some(memory) = change.and_then(|change| change.memory.clone()) {
-        definition.memory = Some(memory);
-    }
-    demand(&definition)
+    demand(&overrides::applied(&row.definition, change))
 }
 
 /// The container instance that StartTask names, or why not.
