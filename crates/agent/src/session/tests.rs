@@ -176,10 +176,16 @@ async fn a_payload_is_acknowledged_once_it_is_kept() {
         "credentialsId": "c1", "secretAccessKey": "hush",
         "expiration": "2026-11-22T20:00:00Z",
     });
+    task["executionRoleCredentials"] = json!({
+        "credentialsId": "c2", "secretAccessKey": "hush too",
+        "expiration": "2026-11-22T20:00:00Z",
+    });
     server.send("PayloadMessage", payload(1, json!([task]))).await;
-    let (kind, message) = server.receive().await;
-    assert_eq!(kind, "IAMRoleCredentialsAckRequest");
-    assert_eq!(message["credentialsId"], "c1");
+    for id in ["c1", "c2"] {
+        let (kind, message) = server.receive().await;
+        assert_eq!(kind, "IAMRoleCredentialsAckRequest");
+        assert_eq!(message["credentialsId"], id);
+    }
     let (kind, message) = server.receive().await;
     assert_eq!(kind, "AckRequest");
     assert_eq!(
@@ -192,7 +198,10 @@ async fn a_payload_is_acknowledged_once_it_is_kept() {
     let file = talk.rig.dir.path().join(format!("tasks/{TASK_ID}/task.json"));
     let kept = std::fs::read_to_string(file).unwrap();
     assert!(!kept.contains("hush"), "secrets are on disk");
-    assert!(talk.agent.credentials().get("c1").is_some());
+    assert!(kept.contains("c2"), "a new agent could not find them");
+    for id in ["c1", "c2"] {
+        assert!(talk.agent.credentials().get(id).is_some());
+    }
     // Again: acknowledged, and nothing else.
     server.send("PayloadMessage", payload(2, json!([web()]))).await;
     assert_eq!(server.receive().await.1["messageId"], "m2");

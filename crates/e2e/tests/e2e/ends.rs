@@ -143,19 +143,5 @@ fn what_cannot_start_says_why() {
     let task = site.wait_task(&arn, "STOPPED").unwrap();
     assert_eq!(task["stopCode"], "TaskFailedToStart", "{task}");
     starts_with(&part(&task, "app")["reason"], "CannotStartContainerError");
-
-    // What no part of Minato does yet is refused, not ignored.
-    let mut app = container("app", "true");
-    app["environmentFiles"] =
-        json!([{ "value": "arn:aws:s3:::bucket/app.env", "type": "s3" }]);
-    let mut files = definition("files", &[app]);
-    files["executionRoleArn"] =
-        json!("arn:aws:iam::000000000000:role/execution");
-    let refused = site.run_task(files, "EC2").unwrap();
-    assert_eq!(refused["tasks"], json!([]));
-    let failure = &refused["failures"][0];
-    assert_eq!(failure["reason"], "ATTRIBUTE");
-    let detail = failure["detail"].as_str().unwrap();
-    assert!(detail.contains("ecs.capability.env-files.s3"), "{detail}");
     site.finish().unwrap();
 }
