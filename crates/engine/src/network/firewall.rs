@@ -5,7 +5,8 @@
 //!   map ports     { inet_proto . inet_service : ipv4_addr . inet_service }
 //!   map endpoint  { the same: port 80 of the task endpoint, its listener }
 //!   map host-endpoint { the same, for the host's own processes }
-//!   chain guard   { prerouting raw:  127/8 from a bridge, drop }
+//!   chain guard   { prerouting raw:  127/8 from a bridge, drop; from one of
+//!                   our ranges, but not through its bridge, drop }
 //!   chain enter   { prerouting nat:  to this host, dnat to the map's entry;
 //!                   from a bridge to the task endpoint, the same }
 //!   chain local   { output nat:      the same for the host's own processes }
@@ -132,6 +133,13 @@ fn rules(segments: &[Segment]) -> Vec<(Hook, Rule)> {
         // host's loopback only (CVE-2020-8558).
         let from = rule().in_through(true, bridge);
         rules.push((GUARD, from.destination_in(loopback).drop()));
+        for range in &segment.ranges {
+            // Nobody else may seem to be one of ours. The host calls its own
+            // addresses through loopback.
+            let others = rule().in_through(false, bridge);
+            let others = others.in_through(false, "lo");
+            rules.push((GUARD, others.source_in(*range).drop()));
+        }
         // Others on the host's networks may not route into ours.
         let mut strangers = rule().out_through(true, bridge);
         for other in segments {

@@ -220,8 +220,8 @@ struct Inner {
     vpc_link: u32,
     bridge_link: u32,
     subnets: Mutex<Subnets>,
-    /// Nothing where tasks are not subject to security groups. Locked before
-    /// `subnets`.
+    /// Nothing where tasks are not subject to security groups. Locked after
+    /// `ports` and before `subnets`.
     groups: Option<Mutex<Groups>>,
     guard: Mutex<Guard>,
     mtu: u32,
@@ -370,7 +370,7 @@ impl Network {
     /// Makes these the subnets that tasks can be in. One that is not among
     /// them any more goes when no interface is in it. Those that cannot be,
     /// such as one whose range the host uses otherwise, are left out; the
-    /// first of them is the error.
+    /// first of them is the error. Repeating the same wish does nothing.
     pub async fn subnets_set(
         &self,
         subnets: &[Subnet],

@@ -20,6 +20,8 @@ pub(super) struct Subnets {
     current: Vec<Subnet>,
     /// Those that were removed while interfaces were in them.
     leaving: Vec<Subnet>,
+    /// What was asked for last, with those that could not be.
+    wanted: Vec<Subnet>,
 }
 
 impl Subnets {
@@ -40,7 +42,11 @@ impl Subnets {
                 (!is_wanted && has_interface(cidr, &host.links))
                     .then(|| Subnet { id: String::new(), cidr, gateway })
             });
-        Subnets { leaving: leaving.collect(), current: wanted.to_vec() }
+        Subnets {
+            leaving: leaving.collect(),
+            current: wanted.to_vec(),
+            wanted: wanted.to_vec(),
+        }
     }
 
     /// The subnet that new interfaces may be in.
@@ -76,18 +82,24 @@ fn has_interface(cidr: Ipv4Cidr, links: &[Link]) -> bool {
 
 impl Inner {
     /// Runs in the host's namespace. Subnets that cannot be are left out, and
-    /// the first of them is the answer.
+    /// the first of them is the answer, once.
     pub(super) fn subnets_set(
         &self,
         wanted: &[Subnet],
     ) -> Result<(), OpenNetworkError> {
         let mut refused = None;
         {
+            // Held throughout: nothing may come back once it is torn down.
+            let ports = self.ports.lock();
             let mut subnets = self.subnets.lock();
+            if ports.is_closed() || subnets.wanted == wanted {
+                return Ok(());
+            }
             let mut socket = Socket::open(Family::Route)
                 .doing("open a route netlink socket")?;
             let host = Host::look(&mut socket)?;
-            let mut next = Subnets::default();
+            let mut next =
+                Subnets { wanted: wanted.to_vec(), ..Subnets::default() };
             for subnet in wanted {
                 match self.check_subnet(subnet, &next, &subnets, &host) {
                     Ok(()) => next.current.push(subnet.clone()),
@@ -110,8 +122,9 @@ impl Inner {
 
     /// Takes removed subnets away whose last interface has gone.
     pub(super) fn subnets_prune(&self) -> Result<(), NetworkStepError> {
+        let ports = self.ports.lock();
         let mut subnets = self.subnets.lock();
-        if subnets.leaving.is_empty() {
+        if ports.is_closed() || subnets.leaving.is_empty() {
             return Ok(());
         }
         let mut socket =
@@ -129,11 +142,6 @@ impl Inner {
         host: &Host,
         socket: &mut Socket,
     ) -> Result<(), NetworkStepError> {
-        // Nothing may come back once it is torn down.
-        let ports = self.ports.lock();
-        if ports.is_closed() {
-            return Ok(());
-        }
         if next.gateways_in_ranges() != subnets.gateways_in_ranges() {
             let (bridge, _) = bridge_names(&self.config.name);
             let gateways = next.gateways_in_ranges();

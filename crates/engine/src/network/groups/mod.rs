@@ -29,6 +29,8 @@ mod evaluate;
 mod flows;
 pub(super) mod guard;
 mod layout;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -132,7 +134,9 @@ impl Inner {
         wanted: Firewall,
     ) -> Result<(), NetworkStepError> {
         let Some(groups) = &self.groups else { return Ok(()) };
-        if self.ports.lock().is_closed() {
+        // Held throughout: nothing may come back once it is torn down.
+        let ports = self.ports.lock();
+        if ports.is_closed() {
             return Ok(());
         }
         let mut netfilter = open_socket()?;

@@ -5,6 +5,8 @@
 //! `nft --debug=netlink` shows for the same rules, so that `nft list ruleset`
 //! can print ours.
 
+#[cfg(test)]
+pub(super) mod model;
 mod rule;
 mod set;
 

@@ -24,10 +24,10 @@ const DESTINATION: u32 = 16;
 
 /// A rule: matches, then what to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::network) struct Rule(Vec<Expression>);
+pub(in crate::network) struct Rule(pub(super) Vec<Expression>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Expression {
+pub(super) enum Expression {
     /// Goes on only where the value is in (or not in) a named set.
     InSet {
         set: String,
@@ -77,11 +77,11 @@ enum Expression {
 const META_PROTOCOL: u32 = 1;
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
-const META_L4PROTO: u32 = 16;
+pub(super) const META_L4PROTO: u32 = 16;
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
-const BASE_NETWORK: u32 = 1;
-const BASE_TRANSPORT: u32 = 2;
+pub(super) const BASE_NETWORK: u32 = 1;
+pub(super) const BASE_TRANSPORT: u32 = 2;
 
 /// Where a header starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

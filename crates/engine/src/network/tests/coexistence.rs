@@ -85,6 +85,35 @@ fn a_running_dockerd_on_legacy_iptables_is_lived_with() {
     survives_dockerd("iptables-legacy");
 }
 
+/// What each of the two interfaces, and everybody, may do.
+fn all_open() -> Firewall {
+    let peer = Peer::Range("0.0.0.0/0".parse().unwrap());
+    let all = GroupRule { traffic: Traffic::All, peer };
+    let rules = std::collections::BTreeSet::from([all]);
+    let group = SecurityGroup { ingress: rules.clone(), egress: rules };
+    let mut firewall = Firewall::default();
+    firewall.groups.insert("sg-1".to_owned(), group);
+    for last in [10, 11] {
+        let groups = ["sg-1".to_owned()].into();
+        firewall.interfaces.insert(eni('a', last).ip, groups);
+    }
+    firewall
+}
+
+#[test]
+fn security_groups_and_a_dockerd_live_together() {
+    in_world(|world| {
+        let outside = world.outside();
+        start_dockerd("iptables-nft");
+        let config = NetworkConfig { security_groups: true, ..world.config() };
+        let network = world.wait(Network::open(config)).unwrap();
+        world.wait(network.firewall_set(&all_open())).unwrap();
+        everyone_talks(world, &network, &outside);
+        world.close(network);
+        world.remove_outside(outside);
+    });
+}
+
 #[test]
 fn a_dockerd_that_starts_later_is_lived_with() {
     in_world(|world| {

@@ -572,6 +572,105 @@ fn subnets_come_and_go_while_tasks_run() {
     });
 }
 
+/// Changes are one transaction each: what both sides of a change deny never
+/// arrives. What both allow arrives, but for a packet that another CPU has
+/// between a map and a new chain at that very moment.
+#[test]
+fn a_change_has_no_moment_of_its_own() {
+    in_world(|world| {
+        let network = world.open_guarded();
+        let (a, b) =
+            (world.task(&network, 'a', 10), world.task(&network, 'b', 11));
+        let base = Rules::default()
+            .interface(a.ip, &["sg-a"])
+            .open_egress("sg-a")
+            .ingress("sg-b", udp_port(9), "sg-a")
+            .interface(b.ip, &["sg-b"]);
+        let all = base.clone().ingress("sg-c", udp_port(11), "0.0.0.0/0");
+        let others = [
+            all.clone().interface(b.ip, &["sg-b", "sg-c"]),
+            // Other chains, and another set, that allow the same.
+            Rules::default()
+                .interface(a.ip, &["sg-d"])
+                .egress("sg-d", Traffic::All, "172.31.0.0/16")
+                .ingress("sg-e", udp_port(9), "sg-d")
+                .interface(b.ip, &["sg-e"]),
+            base.clone(),
+        ];
+        world.set(&network, &base);
+        let receivers = [9, 10].map(|port| {
+            let receiver = world
+                .at(&b, move || UdpSocket::bind(("0.0.0.0", port)).unwrap());
+            receiver.set_nonblocking(true).unwrap();
+            receiver
+        });
+        let [allowed, denied] = receivers.each_ref().map(|receiver| {
+            let port = receiver.local_addr().unwrap().port();
+            let socket = world.at(&a, || UdpSocket::bind("0.0.0.0:0").unwrap());
+            socket.connect((b.ip, port)).unwrap();
+            socket
+        });
+        let arrived = |receiver: &UdpSocket| {
+            std::iter::from_fn(|| receiver.recv(&mut [0; 4]).ok()).count()
+        };
+        // The neighbours must know each other before none may be lost.
+        world.soon(
+            || {
+                let _ = allowed.send(b"?");
+                arrived(&receivers[0]) > 0
+            },
+            "a datagram arrives",
+        );
+        std::thread::sleep(SILENCE);
+        arrived(&receivers[0]);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&is_over);
+        let sender = std::thread::spawn(move || {
+            let (mut sent, mut got) = (0, 0);
+            while !stop.load(Ordering::Relaxed) {
+                for _ in 0..20 {
+                    allowed.send(b"+").unwrap();
+                    denied.send(b"-").unwrap();
+                    sent += 1;
+                }
+                got += arrived(&receivers[0]);
+            }
+            (sent, got, arrived(&receivers[1]))
+        });
+        for _ in 0..40 {
+            for rules in &others {
+                world.set(&network, rules);
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let (sent, got, let_in) = sender.join().unwrap();
+        assert!(sent > 100, "{sent}");
+        assert_eq!(let_in, 0);
+        assert!(sent - got <= sent / 1000, "{got} of {sent}");
+        world.close(network);
+    });
+}
+
+/// A container in bridge mode that calls itself a task.
+#[test]
+fn nobody_else_seems_to_be_a_task() {
+    in_world(|world| {
+        let network = world.open_guarded();
+        let a = world.task(&network, 'a', 10);
+        let b = world.task(&network, 'a', 11);
+        let web = world.container(&network, "web");
+        let rules = Rules::default()
+            .interface(a.ip, &["sg-a"])
+            .open_egress("sg-a")
+            .interface(b.ip, &["sg-b"])
+            .ingress("sg-b", Traffic::All, "sg-a");
+        world.set(&network, &rules);
+        assert!(spoofed_arrives(world, &a, &b, a.ip));
+        assert!(!spoofed_arrives(world, &web, &b, a.ip));
+        world.close(network);
+    });
+}
+
 /// A thousand tasks in a group, and one more.
 #[test]
 fn many_interfaces_are_cheap() {

@@ -1,0 +1,194 @@
+//! The kernel's rules against what groups mean.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use proptest::collection::{btree_map, btree_set};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::evaluate::Packet;
+use super::layout::Layout;
+use super::*;
+use crate::network::nft::model::{Outcome, Seen};
+
+const GROUPS: [&str; 4] = ["sg-1", "sg-2", "sg-3", "sg-4"];
+
+/// Few, so that rules and packets often meet.
+fn address() -> impl Strategy<Value = Ipv4Addr> {
+    let near = (1..6u8).prop_map(|last| Ipv4Addr::new(172, 31, 0, last));
+    prop_oneof![4 => near, 1 => any::<u32>().prop_map(Ipv4Addr::from_bits)]
+}
+
+fn group() -> impl Strategy<Value = String> {
+    select(&GROUPS[..]).prop_map(str::to_owned)
+}
+
+fn port() -> impl Strategy<Value = u16> {
+    prop_oneof![select(&[0, 1, 79, 80, 81, 443, u16::MAX][..]), any::<u16>()]
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    select(&[Protocol::Tcp, Protocol::Udp][..])
+}
+
+fn traffic() -> impl Strategy<Value = Traffic> {
+    let ports = |(protocol, a, b): (_, u16, u16)| {
+        let (first, last) = (a.min(b), a.max(b));
+        Traffic::Ports { protocol, first, last }
+    };
+    let byte = || proptest::option::of(0..4u8);
+    let icmp = |(kind, code)| Traffic::Icmp { kind, code };
+    prop_oneof![
+        Just(Traffic::All),
+        (protocol(), port(), port()).prop_map(ports),
+        (protocol(), port()).prop_map(move |(p, a)| ports((p, a, a))),
+        protocol().prop_map(move |protocol| ports((protocol, 0, u16::MAX))),
+        (byte(), byte()).prop_map(icmp),
+        select(&[1, 6, 17, 47][..]).prop_map(Traffic::Number),
+    ]
+}
+
+fn rule() -> impl Strategy<Value = GroupRule> {
+    let range = |(address, prefix)| {
+        Peer::Range(Ipv4Cidr::new(address, prefix).unwrap())
+    };
+    let prefix = select(&[0, 1, 8, 29, 30, 31, 32][..]);
+    let peer = prop_oneof![
+        (address(), prefix).prop_map(range),
+        group().prop_map(Peer::Group),
+    ];
+    (traffic(), peer).prop_map(|(traffic, peer)| GroupRule { traffic, peer })
+}
+
+pub(super) fn any_firewall() -> impl Strategy<Value = Firewall> {
+    let group_of = (btree_set(rule(), 0..4), btree_set(rule(), 0..4))
+        .prop_map(|(ingress, egress)| SecurityGroup { ingress, egress });
+    (
+        btree_map(group(), group_of, 0..5),
+        btree_map(group(), btree_set(address(), 0..5), 0..5),
+        btree_map(address(), btree_set(group(), 0..4), 0..6),
+    )
+        .prop_map(|(groups, members, interfaces)| Firewall {
+            groups,
+            members,
+            interfaces,
+        })
+}
+
+fn packet() -> impl Strategy<Value = Packet> {
+    let number = select(&[1, 6, 17, 47, 50][..]);
+    let icmp = (0..4u8, 0..4u8);
+    (number, address(), address(), port(), icmp).prop_map(
+        |(protocol, source, destination, port, icmp)| Packet {
+            protocol,
+            source,
+            destination,
+            port,
+            icmp,
+        },
+    )
+}
+
+fn seen(packet: &Packet) -> Seen {
+    let mut network = vec![0x45, 0, 0, 40, 0, 0, 0, 0, 64];
+    network.extend([packet.protocol, 0, 0]);
+    network.extend(packet.source.octets());
+    network.extend(packet.destination.octets());
+    let transport = if packet.protocol == 1 {
+        vec![packet.icmp.0, packet.icmp.1, 0, 0, 0, 0, 0, 0]
+    } else {
+        let [high, low] = packet.port.to_be_bytes();
+        vec![9, 9, high, low, 0, 0, 0, 0]
+    };
+    Seen { network, transport }
+}
+
+/// What the kernel's objects let through: no chain, and the end of one, drop.
+fn lets_through(
+    layout: &Layout,
+    direction: Direction,
+    packet: &Packet,
+) -> bool {
+    let chain = match direction {
+        Direction::Ingress => layout.ingress.get(&packet.destination),
+        Direction::Egress => layout.egress.get(&packet.source),
+    };
+    chain.is_some_and(|chain| accepts(layout, chain, &seen(packet)))
+}
+
+fn accepts(layout: &Layout, chain: &str, seen: &Seen) -> bool {
+    let has = |set: &str, key: &[u8]| {
+        let address = Ipv4Addr::from(*key.first_chunk::<4>().unwrap());
+        layout.sets[set].contains(&address)
+    };
+    layout.chains[chain].iter().any(|rule| match rule.run(seen, &has) {
+        Outcome::Accept => true,
+        Outcome::Drop => panic!("groups only allow"),
+        Outcome::Jump(chain) => accepts(layout, &chain, seen),
+        Outcome::Next => false,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn the_kernels_rules_mean_what_the_groups_mean(
+        firewall in any_firewall(),
+        packets in proptest::collection::vec(packet(), 20),
+    ) {
+        let layout = Layout::of(&firewall, &BTreeSet::new());
+        for packet in packets {
+            for direction in [Direction::Ingress, Direction::Egress] {
+                prop_assert_eq!(
+                    lets_through(&layout, direction, &packet),
+                    firewall.allows(direction, &packet),
+                    "{:?} {:?}", direction, packet
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn one_more_member_is_two_elements_and_two_of_its_maps() {
+    let ip = |last| Ipv4Addr::new(172, 31, 0, last);
+    let all =
+        GroupRule { traffic: Traffic::All, peer: Peer::Group("sg-1".into()) };
+    let rules = BTreeSet::from([all]);
+    let group = SecurityGroup { ingress: rules.clone(), egress: rules };
+    let groups = BTreeSet::from(["sg-1".to_owned()]);
+    let mut firewall = Firewall::default();
+    firewall.groups.insert("sg-1".into(), group);
+    let mut add = |last| {
+        firewall.interfaces.insert(ip(last), groups.clone());
+        firewall.members.entry("sg-1".into()).or_default().insert(ip(last));
+        Layout::of(&firewall, &BTreeSet::new())
+    };
+    let (before, after) = (add(4), add(5));
+    assert_eq!(after.changes("t", &before).len(), 3);
+    assert_eq!(before.changes("t", &after).len(), 3);
+    assert!(after.changes("t", &after).is_empty());
+}
+
+#[test]
+fn ids_that_no_chain_can_be_called_allow_nothing() {
+    let all = GroupRule {
+        traffic: Traffic::All,
+        peer: Peer::Range("0.0.0.0/0".parse().unwrap()),
+    };
+    let rules = BTreeSet::from([all]);
+    for id in ["", "a b", "../x", "ü", &"g".repeat(41), "a\0b"] {
+        let mut firewall = Firewall::default();
+        let group =
+            SecurityGroup { ingress: rules.clone(), egress: rules.clone() };
+        firewall.groups.insert(id.to_owned(), group);
+        let interface = Ipv4Addr::new(172, 31, 0, 4);
+        let ids = BTreeSet::from([id.to_owned()]);
+        firewall.interfaces.insert(interface, ids);
+        let layout = Layout::of(&firewall, &BTreeSet::new());
+        assert!(layout.chains.is_empty(), "{id:?}");
+        assert!(layout.ingress.is_empty(), "{id:?}");
+    }
+}
