@@ -95,7 +95,14 @@ fn step(
         Expression::Jump { chain } => Outcome::Jump(chain.clone()),
         Expression::Verdict(NF_ACCEPT) => Outcome::Accept,
         Expression::Verdict(NF_DROP) => Outcome::Drop,
-        other => panic!("no packet meets {other:?}"),
+        other @ (Expression::Meta { .. }
+        | Expression::Ct { .. }
+        | Expression::FibDestinationType
+        | Expression::LookUp { .. }
+        | Expression::DestinationNat
+        | Expression::Masquerade
+        | Expression::Verdicts { .. }
+        | Expression::Verdict(_)) => panic!("not of a group: {other:?}"),
     })
 }
 
