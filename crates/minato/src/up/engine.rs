@@ -69,7 +69,7 @@ fn network_config(
         subnets,
         bridge_cidr: args.bridge_cidr,
         dynamic_ports: None,
-        security_groups: false,
+        security_groups: true,
     })
 }
 
