@@ -21,6 +21,9 @@ pub struct Config {
     pub stopped_task_retention_ms: i64,
     /// What seals secrets and parameters at rest.
     pub seal_key: SealKey,
+    /// Blocks of addresses that no VPC may have, such as that of bridge-mode
+    /// containers: `172.17.0.0/16`.
+    pub reserved_ranges: Vec<String>,
     /// How patient the service scheduler is.
     pub pace: Pace,
 }
@@ -39,6 +42,7 @@ impl Config {
             poll_endpoint: "http://127.0.0.1:4566".to_owned(),
             stopped_task_retention_ms: 60 * 60 * 1000,
             seal_key,
+            reserved_ranges: vec![],
             pace: Pace::FAST,
         }
     }

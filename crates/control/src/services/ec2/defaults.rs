@@ -3,16 +3,23 @@
 
 use std::net::Ipv4Addr;
 
-use minato_store::{Key, Snapshot, Tx};
+use minato_store::{Key, MigrateRowError, Row, Snapshot, Tx};
+use serde_json::Value;
 
-use super::rows::{Cidr, EniRow, SecurityGroupRow, SubnetRow, VpcRow};
+use super::rows::{
+    Cidr, EniRow, Rule, RulePeer, RuleSpec, SecurityGroupRow, SubnetRow, Tags,
+    VpcRow,
+};
 use crate::context::Context;
 
 /// AWS's default VPC.
-const VPC: Cidr = Cidr { base: Ipv4Addr::new(172, 31, 0, 0), prefix: 16 };
+pub(super) const VPC: Cidr =
+    Cidr { base: Ipv4Addr::new(172, 31, 0, 0), prefix: 16 };
 /// AWS's default subnets are /20 blocks of a /16, in the order of the zones:
 /// they fix four bits more.
 const SUBNET_BITS: u8 = 4;
+/// The name of the group that every VPC has and keeps.
+pub(super) const DEFAULT_GROUP: &str = "default";
 /// The zones that Minato says a region has.
 pub(crate) const ZONES: [char; 3] = ['a', 'b', 'c'];
 
@@ -74,6 +81,28 @@ pub enum PlaceVpcError {
         /// How many interfaces have an address of it.
         interfaces: usize,
     },
+    /// Something else has addresses of the range.
+    #[error(
+        "{given} overlaps {other}: one bridge carries all networks, so no \
+         two may have the same addresses"
+    )]
+    Overlaps {
+        /// The range asked for.
+        given: String,
+        /// Who has the addresses.
+        other: String,
+    },
+    /// There are subnets in it that do not move with it.
+    #[error(
+        "the default VPC is {current} and has {subnets} subnets beside its \
+         default ones: delete them first"
+    )]
+    HasSubnets {
+        /// The range in force.
+        current: String,
+        /// How many.
+        subnets: usize,
+    },
     /// The store did not take the change.
     #[error("could not store the default VPC: {why}")]
     NotStored {
@@ -119,14 +148,15 @@ pub(crate) async fn place(
     let (account, region) = (account.to_owned(), region.to_owned());
     let placed = cx.transact(move |tx| {
         let known = tx.scan::<VpcRow>(&scope).find(|vpc| vpc.is_default);
-        let current = known.map_or(VPC, |vpc| vpc.cidr);
+        let current = known.as_ref().map_or(VPC, |vpc| vpc.cidr);
         let wanted = wanted.unwrap_or(current);
-        let interfaces = tx.scan::<EniRow>(&scope).count();
-        if wanted != current && interfaces > 0 {
-            let current = current.to_string();
-            return Ok(Err(PlaceVpcError::InUse { current, interfaces }));
+        if wanted != current {
+            let vpc = known.as_deref();
+            if let Err(refused) = may_move(tx, vpc, current, wanted) {
+                return Ok(Err(refused));
+            }
         }
-        if wanted != current || !tx.scan::<VpcRow>(&scope).any(|_| true) {
+        if wanted != current || known.is_none() {
             put(tx, rows(&account, &region, wanted));
         }
         let subnets = tx
@@ -143,10 +173,43 @@ pub(crate) async fn place(
     })
 }
 
+/// Whether the default VPC, if there is one yet, may have another range.
+fn may_move(
+    tx: &Tx,
+    vpc: Option<&VpcRow>,
+    current: Cidr,
+    wanted: Cidr,
+) -> Result<(), PlaceVpcError> {
+    let given = wanted.to_string();
+    let others = tx.scan::<VpcRow>(&Key::root()).filter(|it| !it.is_default);
+    for other in others {
+        if other.cidr.overlaps(wanted) {
+            let other = format!("{} ({})", other.id, other.cidr);
+            return Err(PlaceVpcError::Overlaps { given, other });
+        }
+    }
+    let Some(vpc) = vpc else { return Ok(()) };
+    let current = current.to_string();
+    let scope = Key::of([&vpc.account, &vpc.region]);
+    let interfaces =
+        tx.scan::<EniRow>(&scope).filter(|eni| eni.vpc_id == vpc.id).count();
+    if interfaces > 0 {
+        return Err(PlaceVpcError::InUse { current, interfaces });
+    }
+    let subnets = tx
+        .by_index::<SubnetRow>(SubnetRow::BY_VPC, &scope.with(&vpc.id))
+        .filter(|subnet| !subnet.default_for_zone)
+        .count();
+    if subnets > 0 {
+        return Err(PlaceVpcError::HasSubnets { current, subnets });
+    }
+    Ok(())
+}
+
 /// Whether the account has its default network already.
 pub(crate) fn exists(snapshot: &Snapshot, account: &str, region: &str) -> bool {
-    let scope = Key::of([account, region]);
-    snapshot.scan::<VpcRow>(&scope).next().is_some()
+    let id = stable_id("vpc", account, region, "");
+    snapshot.contains::<VpcRow>(&Key::of([account, region, &id]))
 }
 
 /// Makes the default network of an account in a region, unless it has one.
@@ -160,12 +223,27 @@ pub(crate) fn ensure(tx: &mut Tx, account: &str, region: &str) {
 /// A default network.
 type Network = (VpcRow, Vec<SubnetRow>, SecurityGroupRow);
 
+/// Writes a default network; what users set of one that is there stays.
 fn put(tx: &mut Tx, (vpc, subnets, group): Network) {
-    tx.put(vpc);
+    let row = match tx.get::<VpcRow>(&vpc.key()) {
+        Some(known) => VpcRow { cidr: vpc.cidr, ..(*known).clone() },
+        None => vpc,
+    };
+    tx.put(row);
     for subnet in subnets {
-        tx.put(subnet);
+        let row = match tx.get::<SubnetRow>(&subnet.key()) {
+            Some(known) => SubnetRow {
+                cidr: subnet.cidr,
+                next_offset: subnet.next_offset,
+                ..(*known).clone()
+            },
+            None => subnet,
+        };
+        tx.put(row);
     }
-    tx.put(group);
+    if !tx.contains::<SecurityGroupRow>(&group.key()) {
+        tx.put(group);
+    }
 }
 
 fn rows(account: &str, region: &str, cidr: Cidr) -> Network {
@@ -179,6 +257,9 @@ fn rows(account: &str, region: &str, cidr: Cidr) -> Network {
         is_default: true,
         dhcp_options_id: id("dopt", ""),
         association_id: id("vpc-cidr-assoc", ""),
+        dns_support: None,
+        dns_hostnames: None,
+        tags: Tags::new(),
     };
     let subnets = (0..).zip(ZONES).map(|(index, letter)| SubnetRow {
         account: account.to_owned(),
@@ -193,17 +274,70 @@ fn rows(account: &str, region: &str, cidr: Cidr) -> Network {
         zone_id: format!("{}-az{}", zone_id_stem(region), index + 1),
         default_for_zone: true,
         next_offset: super::eni::RESERVED_FIRST,
+        map_public_ip: None,
+        tags: Tags::new(),
     });
     let subnets = subnets.collect();
-    let group = SecurityGroupRow {
-        account: account.to_owned(),
-        region: region.to_owned(),
-        id: id("sg", "default"),
-        vpc_id: vpc.id.clone(),
-        name: "default".to_owned(),
-        description: "default VPC security group".to_owned(),
-    };
+    let group = default_group(
+        &vpc,
+        id("sg", "default"),
+        [id("sgr", "in"), id("sgr", "out")],
+    );
     (vpc, subnets, group)
+}
+
+/// The group that a VPC comes with: its members reach each other, and
+/// everyone (VPC user guide, "Default security groups for your VPCs").
+pub(super) fn default_group(
+    vpc: &VpcRow,
+    id: String,
+    [ingress, egress]: [String; 2],
+) -> SecurityGroupRow {
+    SecurityGroupRow {
+        account: vpc.account.clone(),
+        region: vpc.region.clone(),
+        vpc_id: vpc.id.clone(),
+        name: DEFAULT_GROUP.to_owned(),
+        description: "default VPC security group".to_owned(),
+        rules: vec![
+            all_traffic(ingress, false, RulePeer::Group(id.clone())),
+            all_out(egress),
+        ],
+        id,
+        tags: Tags::new(),
+    }
+}
+
+/// The rule of every new group: all out.
+pub(super) fn all_out(id: String) -> Rule {
+    let anywhere = Cidr { base: Ipv4Addr::UNSPECIFIED, prefix: 0 };
+    all_traffic(id, true, RulePeer::Ipv4(anywhere))
+}
+
+fn all_traffic(id: String, is_egress: bool, peer: RulePeer) -> Rule {
+    let protocol = "-1".to_owned();
+    let (from_port, to_port) = (-1, -1);
+    let spec = RuleSpec { is_egress, protocol, from_port, to_port, peer };
+    Rule { id, spec, description: None, tags: Tags::new() }
+}
+
+/// Gives a group of version 1, which had none of its own, the rules that it
+/// was shown with.
+pub(super) fn with_rules(mut row: Value) -> Result<Value, MigrateRowError> {
+    let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+    let (account, region, id) = (text("account"), text("region"), text("id"));
+    let rule = |name| stable_id("sgr", &account, &region, name);
+    let rules = [
+        all_traffic(rule("in"), false, RulePeer::Group(id)),
+        all_out(rule("out")),
+    ];
+    row["rules"] = rules
+        .iter()
+        .map(serde_json::to_value)
+        .collect::<Result<Vec<Value>, _>>()
+        .map_err(MigrateRowError::Json)?
+        .into();
+    Ok(row)
 }
 
 /// An id in EC2's form that depends on its inputs only.

@@ -1,5 +1,5 @@
-//! DescribeVpcs, DescribeSubnets, DescribeSecurityGroups,
-//! DescribeNetworkInterfaces, DescribeAvailabilityZones.
+//! DescribeVpcs, DescribeSubnets, DescribeNetworkInterfaces,
+//! DescribeAvailabilityZones.
 
 use std::sync::Arc;
 
@@ -9,7 +9,6 @@ use minato_wire::ec2::{
     AvailabilityZone, AvailabilityZoneOptInStatus, AvailabilityZoneState,
     DescribeAvailabilityZonesRequest, DescribeAvailabilityZonesResult,
     DescribeNetworkInterfacesRequest, DescribeNetworkInterfacesResult,
-    DescribeSecurityGroupsRequest, DescribeSecurityGroupsResult,
     DescribeSubnetsRequest, DescribeSubnetsResult, DescribeVpcsRequest,
     DescribeVpcsResult, Filter,
 };
@@ -17,11 +16,15 @@ use minato_wire::ec2::{
 use super::defaults::{ZONES, ensure, exists, zone_id_stem};
 use super::filter::{Ids, check_dry_run, error, page, passes};
 use super::rows::{EniRow, SecurityGroupRow, SubnetRow, VpcRow};
-use super::shape::{self, describe_eni, describe_group, describe_subnet};
+use super::shape::{self, describe_eni, describe_subnet};
+use super::tags;
 use crate::context::{Context, Scope};
 
 /// The state with the account's default network in it.
-async fn network(cx: &Context, scope: &Scope) -> Result<Snapshot, ApiError> {
+pub(super) async fn network(
+    cx: &Context,
+    scope: &Scope,
+) -> Result<Snapshot, ApiError> {
     let snapshot = cx.snapshot();
     if exists(&snapshot, &scope.account, &scope.region) {
         return Ok(snapshot);
@@ -36,7 +39,7 @@ async fn network(cx: &Context, scope: &Scope) -> Result<Snapshot, ApiError> {
 }
 
 /// The account's rows in the region that are asked for by id and filters.
-fn select<R: Row>(
+pub(super) fn select<R: Row>(
     snapshot: &Snapshot,
     scope: &Scope,
     ids: &Ids<'_>,
@@ -58,14 +61,8 @@ fn select<R: Row>(
     Ok(found)
 }
 
-fn one(text: impl Into<String>) -> Option<Vec<String>> {
+pub(super) fn one(text: impl Into<String>) -> Option<Vec<String>> {
     Some(vec![text.into()])
-}
-
-/// No resource here has tags, so no value of a tag filter fits.
-fn tag_values(name: &str) -> Option<Vec<String>> {
-    let is_tag = name == "tag-key" || name.starts_with("tag:");
-    is_tag.then(Vec::new)
 }
 
 pub(super) async fn describe_vpcs(
@@ -93,7 +90,7 @@ pub(super) async fn describe_vpcs(
         "owner-id" => one(&row.account),
         "state" => one("available"),
         "vpc-id" => one(&row.id),
-        name => tag_values(name),
+        name => tags::values(&row.tags, name),
     };
     let found = select(&snapshot, scope, &ids, filters, |r| &r.id, values)?;
     let token = input.next_token.as_deref();
@@ -127,13 +124,13 @@ pub(super) async fn describe_subnets(
         "default-for-az" | "defaultForAz" => {
             one(row.default_for_zone.to_string())
         }
-        "map-public-ip-on-launch" => one("true"),
+        "map-public-ip-on-launch" => one(row.maps_public_ip().to_string()),
         "owner-id" => one(&row.account),
         "state" => one("available"),
         "subnet-arn" => one(shape::subnet_arn(row)),
         "subnet-id" => one(&row.id),
         "vpc-id" => one(&row.vpc_id),
-        name => tag_values(name),
+        name => tags::values(&row.tags, name),
     };
     let found = select(&snapshot, scope, &ids, filters, |r| &r.id, values)?;
     let token = input.next_token.as_deref();
@@ -142,54 +139,6 @@ pub(super) async fn describe_subnets(
     let subnets =
         found.iter().map(|row| describe_subnet(&snapshot, row)).collect();
     Ok(DescribeSubnetsResult { subnets: Some(subnets), next_token })
-}
-
-pub(super) async fn describe_security_groups(
-    cx: &Context,
-    scope: &Scope,
-    input: DescribeSecurityGroupsRequest,
-) -> Result<DescribeSecurityGroupsResult, ApiError> {
-    check_dry_run(input.dry_run)?;
-    let snapshot = network(cx, scope).await?;
-    let ids = Ids {
-        given: input.group_ids.as_deref().unwrap_or_default(),
-        prefix: "sg-",
-        code: "InvalidGroup",
-        noun: "security group",
-    };
-    let filters = input.filters.as_deref();
-    let values = |row: &SecurityGroupRow, name: &str| match name {
-        "description" => one(&row.description),
-        "group-id" => one(&row.id),
-        "group-name" => one(&row.name),
-        "owner-id" => one(&row.account),
-        "vpc-id" => one(&row.vpc_id),
-        "ip-permission.group-id" => one(&row.id),
-        "ip-permission.group-name" => one(&row.name),
-        "ip-permission.protocol" | "egress.ip-permission.protocol" => one("-1"),
-        "egress.ip-permission.cidr" => one("0.0.0.0/0"),
-        name => tag_values(name),
-    };
-    let mut found = select(&snapshot, scope, &ids, filters, |r| &r.id, values)?;
-    for name in input.group_names.iter().flatten() {
-        if !found.iter().any(|group| group.name == *name) {
-            return Err(error(
-                "InvalidGroup.NotFound",
-                format!("The security group '{name}' does not exist"),
-            ));
-        }
-    }
-    if let Some(names) = input.group_names.filter(|names| !names.is_empty()) {
-        found.retain(|group| names.contains(&group.name));
-    }
-    let token = input.next_token.as_deref();
-    let (found, next_token) =
-        page(found, |r| &r.id, &ids, input.max_results, token)?;
-    let groups = found.iter().map(|row| describe_group(row)).collect();
-    Ok(DescribeSecurityGroupsResult {
-        security_groups: Some(groups),
-        next_token,
-    })
 }
 
 pub(super) async fn describe_network_interfaces(
@@ -206,7 +155,8 @@ pub(super) async fn describe_network_interfaces(
         noun: "networkInterface ID",
     };
     let filters = input.filters.as_deref();
-    let found = select(&snapshot, scope, &ids, filters, |r| &r.id, eni_values)?;
+    let values = |row: &EniRow, name: &str| eni_values(&snapshot, row, name);
+    let found = select(&snapshot, scope, &ids, filters, |r| &r.id, values)?;
     let token = input.next_token.as_deref();
     let (found, next_token) =
         page(found, |r| &r.id, &ids, input.max_results, token)?;
@@ -218,7 +168,11 @@ pub(super) async fn describe_network_interfaces(
     })
 }
 
-fn eni_values(row: &EniRow, name: &str) -> Option<Vec<String>> {
+fn eni_values(
+    snapshot: &Snapshot,
+    row: &EniRow,
+    name: &str,
+) -> Option<Vec<String>> {
     match name {
         "addresses.primary" => one("true"),
         "addresses.private-ip-address" | "private-ip-address" => {
@@ -230,7 +184,19 @@ fn eni_values(row: &EniRow, name: &str) -> Option<Vec<String>> {
         "availability-zone" => one(&row.zone),
         "availability-zone-id" => one(&row.zone_id),
         "description" => one(&row.description),
+        "attachment.instance-owner-id" => one(&row.account),
+        "attachment.delete-on-termination" => one("false"),
+        // Of instances and public addresses, which there are none of.
+        "attachment.instance-id"
+        | "association.public-ip"
+        | "association.allocation-id"
+        | "association.association-id"
+        | "association.ip-owner-id"
+        | "association.public-dns-name"
+        | "ipv6-addresses.ipv6-address"
+        | "requester-id" => Some(vec![]),
         "group-id" => Some(row.security_groups.clone()),
+        "group-name" => Some(group_names(snapshot, row)),
         "interface-type" => one("interface"),
         "mac-address" => one(&row.mac),
         "network-interface-id" => one(&row.id),
@@ -241,8 +207,19 @@ fn eni_values(row: &EniRow, name: &str) -> Option<Vec<String>> {
         "status" => one("in-use"),
         "subnet-id" => one(&row.subnet_id),
         "vpc-id" => one(&row.vpc_id),
-        name => tag_values(name),
+        name => tags::values(&row.tags, name),
     }
+}
+
+/// The names of an interface's groups.
+fn group_names(snapshot: &Snapshot, row: &EniRow) -> Vec<String> {
+    let within = Key::of([&row.account, &row.region]);
+    let ids = row.security_groups.iter();
+    ids.filter_map(|id| {
+        let group = snapshot.get::<SecurityGroupRow>(&within.with(id))?;
+        Some(group.name.clone())
+    })
+    .collect()
 }
 
 pub(super) async fn describe_availability_zones(

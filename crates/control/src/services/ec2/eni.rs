@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use minato_store::{Key, Tx};
 use minato_wire::Timestamp;
 
-use super::rows::{Cidr, EniRow, SecurityGroupRow, SubnetRow};
+use super::rows::{Cidr, EniRow, SecurityGroupRow, SubnetRow, Tags};
 
 /// AWS keeps the network address, the router, the DNS server and one for
 /// later use; the router's is what tasks use as their gateway.
@@ -112,6 +112,7 @@ pub(crate) fn allocate_eni(
         attachment_id: request.attachment_id,
         task_arn: request.task_arn,
         created_at: request.now,
+        tags: Tags::new(),
         account: request.account,
         region: request.region,
     };

@@ -1,4 +1,5 @@
-//! Amazon EC2, as far as ECS's clients need it: the default network.
+//! Amazon EC2, as far as ECS's clients need it: VPCs, subnets, security
+//! groups and the interfaces of tasks.
 
 pub(crate) mod defaults;
 mod describe;
@@ -6,15 +7,23 @@ pub(crate) mod eni;
 #[cfg(test)]
 mod eni_tests;
 mod filter;
+mod groups;
+mod permission;
+mod routing;
 pub(crate) mod rows;
+mod rules;
 mod shape;
+mod subnets;
+mod tags;
 #[cfg(test)]
 mod tests;
+mod vpcs;
 
-use minato_store::Tables;
+use minato_store::{Key, Row, Tables, Tx};
 use minato_wire::ApiError;
 
 use super::operations;
+use crate::context::{Context, Scope};
 use crate::coverage::Support;
 
 /// The error of an operation that Minato does not serve.
@@ -23,16 +32,47 @@ fn unserved(message: String) -> ApiError {
 }
 
 /// Why all other operations are refused.
-pub(crate) const OTHERS: &str =
-    "of EC2, Minato serves what ECS's clients read: the default network";
+pub(crate) const OTHERS: &str = "of EC2, Minato serves what ECS's tasks need: \
+    VPCs, subnets, security groups, network interfaces";
+
+const RULES: Support = Support::Partial(
+    "no prefix lists, and no groups of other accounts or peered VPCs",
+);
+const DERIVED: Support = Support::Partial(
+    "shows what each VPC has by itself; none can be made or changed, and \
+     what tasks reach is up to security groups and the host",
+);
 
 operations! {
     served {
+        "AuthorizeSecurityGroupEgress", RULES => rules::authorize_security_group_egress;
+        "AuthorizeSecurityGroupIngress", RULES => rules::authorize_security_group_ingress;
+        "CreateSecurityGroup", Support::Full => groups::create_security_group;
+        "CreateSubnet", Support::Partial("no IPv6, IPAM or Outposts") => subnets::create_subnet;
+        "CreateTags", Support::Partial("of VPCs, subnets, security groups, their rules and network interfaces") => tags::create_tags;
+        "CreateVpc", Support::Partial("no IPv6, IPAM or dedicated tenancy; no two VPCs of a Minato may overlap") => vpcs::create_vpc;
+        "DeleteSecurityGroup", Support::Full => groups::delete_security_group;
+        "DeleteSubnet", Support::Partial("not the default subnets") => subnets::delete_subnet;
+        "DeleteTags", Support::Full => tags::delete_tags;
+        "DeleteVpc", Support::Partial("not the default VPC") => vpcs::delete_vpc;
         "DescribeAvailabilityZones", Support::Full => describe::describe_availability_zones;
+        "DescribeInternetGateways", DERIVED => routing::describe_internet_gateways;
+        "DescribeNetworkAcls", DERIVED => routing::describe_network_acls;
         "DescribeNetworkInterfaces", Support::Full => describe::describe_network_interfaces;
-        "DescribeSecurityGroups", Support::Full => describe::describe_security_groups;
+        "DescribeRouteTables", DERIVED => routing::describe_route_tables;
+        "DescribeSecurityGroupRules", Support::Full => rules::describe_security_group_rules;
+        "DescribeSecurityGroups", Support::Full => groups::describe_security_groups;
         "DescribeSubnets", Support::Full => describe::describe_subnets;
+        "DescribeTags", Support::Full => tags::describe_tags;
+        "DescribeVpcAttribute", Support::Full => vpcs::describe_vpc_attribute;
         "DescribeVpcs", Support::Full => describe::describe_vpcs;
+        "ModifySecurityGroupRules", RULES => rules::modify_security_group_rules;
+        "ModifySubnetAttribute", Support::Partial("mapPublicIpOnLaunch, recorded: tasks have no second, public address") => subnets::modify_subnet_attribute;
+        "ModifyVpcAttribute", Support::Partial("enableDnsSupport and enableDnsHostnames, recorded: tasks use the host's resolver") => vpcs::modify_vpc_attribute;
+        "RevokeSecurityGroupEgress", Support::Full => rules::revoke_security_group_egress;
+        "RevokeSecurityGroupIngress", Support::Full => rules::revoke_security_group_ingress;
+        "UpdateSecurityGroupRuleDescriptionsEgress", Support::Full => rules::update_security_group_rule_descriptions_egress;
+        "UpdateSecurityGroupRuleDescriptionsIngress", Support::Full => rules::update_security_group_rule_descriptions_ingress;
     }
     refused {}
 }
@@ -44,4 +84,20 @@ pub(crate) fn tables(tables: Tables) -> Tables {
         .with::<rows::SubnetRow>()
         .with::<rows::SecurityGroupRow>()
         .with::<rows::EniRow>()
+        .migrate(rows::SecurityGroupRow::TABLE, 1, defaults::with_rules)
+}
+
+/// Runs a change of an account's networks in a region, whose default one is
+/// there; `change` gets the prefix of the keys of their rows.
+async fn change<T: Send + 'static>(
+    cx: &Context,
+    scope: &Scope,
+    change: impl FnOnce(&mut Tx, &Key) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let (account, region) = (scope.account.clone(), scope.region.clone());
+    cx.transact(move |tx| {
+        defaults::ensure(tx, &account, &region);
+        change(tx, &Key::of([&account, &region]))
+    })
+    .await
 }

@@ -2,16 +2,20 @@
 
 use minato_store::{Key, Snapshot};
 use minato_wire::ec2::{
-    AttachmentStatus, GroupIdentifier, HostnameType, IpPermission, IpRange,
-    NetworkInterface, NetworkInterfaceAttachment,
-    NetworkInterfacePrivateIpAddress, NetworkInterfaceStatus,
-    NetworkInterfaceType, PrivateDnsNameOptionsOnLaunch, SecurityGroup, Subnet,
-    SubnetState, Tenancy, UserIdGroupPair, Vpc, VpcCidrBlockAssociation,
-    VpcCidrBlockState, VpcCidrBlockStateCode, VpcState,
+    AttachmentStatus, GroupIdentifier, HostnameType, NetworkInterface,
+    NetworkInterfaceAttachment, NetworkInterfacePrivateIpAddress,
+    NetworkInterfaceStatus, NetworkInterfaceType,
+    PrivateDnsNameOptionsOnLaunch, ReferencedSecurityGroup, SecurityGroup,
+    SecurityGroupRule, Subnet, SubnetState, Tenancy, Vpc,
+    VpcCidrBlockAssociation, VpcCidrBlockState, VpcCidrBlockStateCode,
+    VpcState,
 };
 
 use super::eni::usable;
-use super::rows::{EniRow, SecurityGroupRow, SubnetRow, VpcRow};
+use super::rows::{
+    EniRow, Rule, RulePeer, RuleSpec, SecurityGroupRow, SubnetRow, VpcRow,
+};
+use super::{permission, tags};
 use crate::services::partition_of;
 
 pub(super) fn describe_vpc(row: &VpcRow) -> Vpc {
@@ -31,6 +35,7 @@ pub(super) fn describe_vpc(row: &VpcRow) -> Vpc {
         instance_tenancy: Some(Tenancy::Default),
         is_default: Some(row.is_default),
         state: Some(VpcState::Available),
+        tags: tags::shown(&row.tags),
         ..Vpc::default()
     }
 }
@@ -61,9 +66,9 @@ pub(super) fn describe_subnet(snapshot: &Snapshot, row: &SubnetRow) -> Subnet {
         availability_zone_id: Some(row.zone_id.clone()),
         available_ip_address_count: i32::try_from(free).ok(),
         default_for_az: Some(row.default_for_zone),
-        // What AWS's default subnets say. Addresses here are reachable from
-        // the host as they are, so there is no second, public one.
-        map_public_ip_on_launch: Some(true),
+        // Addresses here are reachable from the host as they are, so there is
+        // no second, public one.
+        map_public_ip_on_launch: Some(row.maps_public_ip()),
         map_customer_owned_ip_on_launch: Some(false),
         assign_ipv6_address_on_creation: Some(false),
         ipv6_native: Some(false),
@@ -76,51 +81,77 @@ pub(super) fn describe_subnet(snapshot: &Snapshot, row: &SubnetRow) -> Subnet {
             },
         ),
         state: Some(SubnetState::Available),
+        tags: tags::shown(&row.tags),
         ..Subnet::default()
     }
 }
 
-pub(super) fn describe_group(row: &SecurityGroupRow) -> SecurityGroup {
+/// The ARN of a security group.
+pub(super) fn group_arn(row: &SecurityGroupRow) -> String {
     let SecurityGroupRow { account, region, id, .. } = row;
     let partition = partition_of(region);
-    let all_traffic =
-        || IpPermission { ip_protocol: Some("-1".to_owned()), ..empty() };
+    format!("arn:{partition}:ec2:{region}:{account}:security-group/{id}")
+}
+
+pub(super) fn describe_group(row: &SecurityGroupRow) -> SecurityGroup {
+    let permissions = |is_egress| {
+        let rules = row.rules.iter();
+        let rules = rules
+            .filter(|rule| rule.spec.is_egress == is_egress)
+            .map(|rule| (&rule.spec, rule.description.as_deref()));
+        Some(permission::group(rules, &row.account))
+    };
     SecurityGroup {
-        group_id: Some(id.clone()),
+        group_id: Some(row.id.clone()),
         group_name: Some(row.name.clone()),
         description: Some(row.description.clone()),
-        owner_id: Some(account.clone()),
+        owner_id: Some(row.account.clone()),
         vpc_id: Some(row.vpc_id.clone()),
-        security_group_arn: Some(format!(
-            "arn:{partition}:ec2:{region}:{account}:security-group/{id}"
-        )),
-        ip_permissions: Some(vec![IpPermission {
-            user_id_group_pairs: Some(vec![UserIdGroupPair {
-                group_id: Some(id.clone()),
-                user_id: Some(account.clone()),
-                ..UserIdGroupPair::default()
-            }]),
-            ..all_traffic()
-        }]),
-        ip_permissions_egress: Some(vec![IpPermission {
-            ip_ranges: Some(vec![IpRange {
-                cidr_ip: Some("0.0.0.0/0".to_owned()),
-                description: None,
-            }]),
-            ..all_traffic()
-        }]),
-        ..SecurityGroup::default()
+        security_group_arn: Some(group_arn(row)),
+        ip_permissions: permissions(false),
+        ip_permissions_egress: permissions(true),
+        tags: tags::shown(&row.tags),
     }
 }
 
-/// A rule's lists as EC2 sends them: empty, not absent.
-fn empty() -> IpPermission {
-    IpPermission {
-        user_id_group_pairs: Some(vec![]),
-        ip_ranges: Some(vec![]),
-        ipv6_ranges: Some(vec![]),
-        prefix_list_ids: Some(vec![]),
-        ..IpPermission::default()
+pub(super) fn describe_rule(
+    group: &SecurityGroupRow,
+    rule: &Rule,
+) -> SecurityGroupRule {
+    let SecurityGroupRow { account, region, .. } = group;
+    let partition = partition_of(region);
+    let RuleSpec { is_egress, protocol, from_port, to_port, peer } = &rule.spec;
+    let shown = SecurityGroupRule {
+        security_group_rule_id: Some(rule.id.clone()),
+        group_id: Some(group.id.clone()),
+        group_owner_id: Some(account.clone()),
+        is_egress: Some(*is_egress),
+        ip_protocol: Some(protocol.clone()),
+        from_port: Some(*from_port),
+        to_port: Some(*to_port),
+        description: rule.description.clone(),
+        tags: tags::shown(&rule.tags),
+        security_group_rule_arn: Some(format!(
+            "arn:{partition}:ec2:{region}:{account}:security-group-rule/{}",
+            rule.id
+        )),
+        ..SecurityGroupRule::default()
+    };
+    match peer {
+        RulePeer::Ipv4(cidr) => {
+            SecurityGroupRule { cidr_ipv4: Some(cidr.to_string()), ..shown }
+        }
+        RulePeer::Ipv6(cidr) => {
+            SecurityGroupRule { cidr_ipv6: Some(cidr.clone()), ..shown }
+        }
+        RulePeer::Group(id) => SecurityGroupRule {
+            referenced_group_info: Some(ReferencedSecurityGroup {
+                group_id: Some(id.clone()),
+                user_id: Some(account.clone()),
+                ..ReferencedSecurityGroup::default()
+            }),
+            ..shown
+        },
     }
 }
 
@@ -174,7 +205,7 @@ pub(super) fn describe_eni(
         source_dest_check: Some(true),
         status: Some(NetworkInterfaceStatus::InUse),
         subnet_id: Some(row.subnet_id.clone()),
-        tag_set: Some(vec![]),
+        tag_set: tags::shown(&row.tags),
         vpc_id: Some(row.vpc_id.clone()),
         ..NetworkInterface::default()
     }
