@@ -5,6 +5,7 @@
 //! agent drops what it knows by the task's ARN (`acs-protocol.md`, 4.4).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,16 +13,18 @@ use minato_core::id::MessageId;
 use minato_core::status::TaskStatus;
 use minato_store::Row;
 use minato_wire::acs::{
-    Heartbeat, Message, Payload, Task as PayloadTask, TaskIdentifier,
+    Firewall, Heartbeat, Message, Payload, Task as PayloadTask, TaskIdentifier,
     TaskManifest, TaskStopVerificationAck,
 };
 use minato_wire::{Timestamp, ecs};
 use tokio::sync::mpsc;
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::credentials::{credentials, refresh};
-use super::router::Mail;
-use super::{AgentHello, Peer, payload};
+use super::firewall::Interest;
+use super::router::{Mail, Mailbox};
+use super::{AgentHello, Peer, firewall, payload};
 use crate::context::Context;
 use crate::services::ecs::tasks::report;
 use crate::services::sts;
@@ -32,6 +35,11 @@ use crate::tables::{ContainerInstance, Host, Task};
 /// Agents give up on a silent session after one to two minutes; the real
 /// service sends a heartbeat about every minute (`acs-protocol.md`, 3).
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(50);
+
+/// How long changes of security groups and their members are gathered before
+/// the agent hears of them: hundreds of tasks that start together are a few
+/// messages. A task of this host does not wait for it.
+const FIREWALL_SETTLES: Duration = Duration::from_millis(50);
 
 /// What the agent was told of a task in this session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +56,13 @@ pub(super) struct Session {
     told: BTreeMap<String, Told>,
     /// Which credentials the agent has of a task: when they are renewed.
     handed: BTreeMap<String, Timestamp>,
+    mailbox: Mailbox,
+    /// What the agent was told of security groups.
+    firewall: Option<Firewall>,
+    /// What the mailbox was told to bring of them.
+    interest: Option<Interest>,
+    /// When the agent is to be told again.
+    settled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Session {
@@ -58,7 +73,19 @@ impl Session {
         hello: AgentHello,
     ) -> Session {
         let (told, handed) = (BTreeMap::new(), BTreeMap::new());
-        Session { cx, peer, to_agent, hello, told, handed }
+        let mailbox = cx.router.open(peer.host.clone());
+        Session {
+            cx,
+            peer,
+            to_agent,
+            hello,
+            told,
+            handed,
+            mailbox,
+            firewall: None,
+            interest: None,
+            settled: None,
+        }
     }
 
     pub(super) async fn run(
@@ -68,8 +95,8 @@ impl Session {
     ) {
         self.connected(true).await;
         // All that is there is looked at once; the mail tells of the rest.
-        let mailbox = self.cx.router.open(self.peer.host.clone());
         self.send_manifest().await;
+        self.send_firewall().await;
         self.look_at_all().await;
         let mut beat = tokio::time::interval(HEARTBEAT_EVERY);
         beat.tick().await; // the first tick is at once
@@ -78,7 +105,8 @@ impl Session {
                 biased; // a run from one seed is the same run
                 () = stop.cancelled() => break,
                 _ = beat.tick() => self.send_heartbeat().await,
-                mail = mailbox.receive() => match mail {
+                () = settled(&mut self.settled) => self.send_firewall().await,
+                mail = self.mailbox.receive() => match mail {
                     Some(mail) => self.look_at(mail).await,
                     None => break,
                 },
@@ -126,6 +154,7 @@ impl Session {
     async fn look_at(&mut self, mail: Mail) {
         match mail {
             Mail::All => self.look_at_all().await,
+            Mail::Firewall => self.settle(),
             Mail::Tasks(keys) => {
                 let rows = self.cx.snapshot();
                 let tasks = keys.iter().filter_map(|key| rows.get(key));
@@ -147,9 +176,55 @@ impl Session {
                 "could not issue the credentials of tasks",
             );
         }
+        // A task's interface must be known before its containers are.
+        if tasks.iter().any(|row| self.is_new(row) && has_interface(row)) {
+            self.send_firewall().await;
+        }
+        if tasks.iter().any(|row| row.is_stopped()) {
+            self.settle();
+        }
         for row in tasks {
             self.tell(&row).await;
         }
+    }
+
+    /// Whether the agent is to be told to run a task.
+    fn is_new(&self, row: &Task) -> bool {
+        row.should_run()
+            && !self.told.contains_key(&row.id)
+            && row.last_status() == TaskStatus::Pending.as_str()
+    }
+
+    /// Has the agent be told of security groups soon, if it wants to be.
+    fn settle(&mut self) {
+        if self.interest.is_some() && self.settled.is_none() {
+            let sleep = tokio::time::sleep(FIREWALL_SETTLES);
+            self.settled = Some(Box::pin(sleep));
+        }
+    }
+
+    /// Sends the host's firewall if it is not what the agent has.
+    async fn send_firewall(&mut self) {
+        self.settled = None;
+        let mut rows = self.cx.snapshot();
+        if !firewall::is_wanted(&rows, &self.peer) {
+            return;
+        }
+        let (mut made, mut interest) = firewall::firewall(&rows, &self.peer);
+        // What changed before the mailbox was told is to be seen here.
+        while self.interest.as_ref() != Some(&interest) {
+            self.mailbox.follow_firewall(interest.clone());
+            self.interest = Some(interest);
+            rows = self.cx.snapshot();
+            (made, interest) = firewall::firewall(&rows, &self.peer);
+        }
+        let known = self.firewall.as_ref();
+        if known.is_some_and(|known| firewall::is_same(known, &made)) {
+            return;
+        }
+        made.message_id = self.message_id();
+        self.firewall = Some(made.clone());
+        self.send(&Message::Firewall(Box::new(made))).await;
     }
 
     fn tasks(&self) -> Vec<Arc<Task>> {
@@ -163,6 +238,7 @@ impl Session {
         let Ok(status) = row.last_status().parse::<TaskStatus>() else {
             return;
         };
+        let is_new = self.is_new(row);
         let told = self.told.get(&row.id).copied();
         if status.is_stopped() {
             self.told.remove(&row.id);
@@ -173,7 +249,7 @@ impl Session {
             return;
         }
         let should_run = row.should_run();
-        if should_run && told.is_none() && status == TaskStatus::Pending {
+        if is_new {
             self.send_run(row).await;
             return;
         }
@@ -389,6 +465,19 @@ fn needs_credentials(row: &Task) -> bool {
     let status = row.last_status().parse::<TaskStatus>();
     status.is_ok_and(TaskStatus::is_with_agent)
         && (row.should_run() || row.task.started_at.is_some())
+}
+
+/// Whether the task's containers get an interface of their own.
+fn has_interface(row: &Task) -> bool {
+    row.network_interface.is_some()
+}
+
+/// Ends when the sleep does; never, where there is none.
+async fn settled(sleep: &mut Option<Pin<Box<Sleep>>>) {
+    match sleep {
+        Some(sleep) => sleep.await,
+        None => std::future::pending().await,
+    }
 }
 
 fn identifier(

@@ -7,6 +7,7 @@
 
 mod acs;
 mod credentials;
+mod firewall;
 mod payload;
 mod router;
 mod tcs;

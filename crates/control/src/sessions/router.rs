@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::firewall::{Interest, Touched};
 use crate::services::sts::rows::TaskRoles;
 use crate::tables::{Host, Task};
 
@@ -27,6 +28,8 @@ pub(super) enum Mail {
     Tasks(Vec<Key>),
     /// More than fits: any task of the host may have changed.
     All,
+    /// Something that the host's firewall is made from changed.
+    Firewall,
 }
 
 /// The mailboxes of all sessions.
@@ -68,6 +71,10 @@ struct Slot {
 #[derive(Debug)]
 struct Inside {
     mail: Mail,
+    /// What the session wants to hear of firewalls, if it does.
+    interest: Option<Interest>,
+    /// Some of that changed.
+    has_firewall: bool,
     is_closed: bool,
 }
 
@@ -84,6 +91,14 @@ impl Mailbox {
             // A ring since that look is kept for this wait.
             self.slot.bell.notified().await;
         }
+    }
+}
+
+impl Mailbox {
+    /// Says which changes are to bring [`Mail::Firewall`]. Those that were
+    /// committed before may have been missed.
+    pub(super) fn follow_firewall(&self, interest: Interest) {
+        self.slot.inside.lock().interest = Some(interest);
     }
 }
 
@@ -114,8 +129,19 @@ impl Slot {
     }
 
     fn put_all(&self) {
-        self.inside.lock().mail = Mail::All;
+        let mut inside = self.inside.lock();
+        inside.mail = Mail::All;
+        inside.has_firewall |= inside.interest.is_some();
         self.bell.notify_one();
+    }
+
+    fn put_touched(&self, touched: &Touched) {
+        let mut inside = self.inside.lock();
+        let interest = inside.interest.as_ref();
+        if interest.is_some_and(|interest| touched.matters_to(interest)) {
+            inside.has_firewall = true;
+            self.bell.notify_one();
+        }
     }
 
     fn close(&self) {
@@ -126,6 +152,10 @@ impl Slot {
     /// What is there, and whether it is the last.
     fn take(&self) -> (Option<Mail>, bool) {
         let mut inside = self.inside.lock();
+        if std::mem::take(&mut inside.has_firewall) {
+            // What else there is comes with the next look.
+            return (Some(Mail::Firewall), false);
+        }
         let mail = std::mem::replace(&mut inside.mail, Mail::Tasks(vec![]));
         let is_empty = matches!(&mail, Mail::Tasks(tasks) if tasks.is_empty());
         ((!is_empty).then_some(mail), inside.is_closed)
@@ -139,6 +169,8 @@ impl Router {
         let slot = Arc::new(Slot {
             inside: Mutex::new(Inside {
                 mail: Mail::Tasks(vec![]),
+                interest: None,
+                has_firewall: false,
                 is_closed: boxes.is_closed,
             }),
             bell: Notify::new(),
@@ -194,6 +226,13 @@ impl Router {
                     let host = change.after.map(|roles| roles.host_key());
                     boxes.put(host, &change.key);
                 }
+                let mut touched = Touched::default();
+                commits.iter().for_each(|commit| touched.add(commit));
+                if !touched.is_empty() {
+                    for slot in boxes.hosts.values().flatten() {
+                        slot.put_touched(&touched);
+                    }
+                }
             }
         }
     }
@@ -221,6 +260,7 @@ mod tests {
                 Some(keys.iter().map(id).collect())
             }
             Mail::All => Some(vec!["all".to_owned()]),
+            Mail::Firewall => Some(vec!["firewall".to_owned()]),
         }
     }
 
