@@ -157,36 +157,72 @@ fn mounts(spec: &ContainerSpec) -> Vec<Value> {
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &access),
         mount("/dev/mqueue", "mqueue", "mqueue", &system),
     ];
-    if spec.ipc_mode == NamespaceMode::Host {
-        list.push(mount(
+    match &spec.ipc_mode {
+        NamespaceMode::Host => list.push(mount(
             "/dev/shm",
             "bind",
             "/dev/shm",
             &["rbind", "rprivate"],
-        ));
-    } else {
-        let options = [&system[..], &["mode=1777", &shm]].concat();
-        list.push(mount("/dev/shm", "tmpfs", "shm", &options));
-    }
-    for tmpfs in &spec.tmpfs {
-        let mut options: Vec<String> = tmpfs.options.clone();
-        if options.is_empty() {
-            options = system.iter().map(|o| (*o).to_owned()).collect();
+        )),
+        NamespaceMode::Private if !spec.no_shm => {
+            let options = [&system[..], &["mode=1777", &shm]].concat();
+            list.push(mount("/dev/shm", "tmpfs", "shm", &options));
         }
+        // The shim takes the other container's.
+        NamespaceMode::Private | NamespaceMode::Container(_) => {}
+    }
+    list.extend(given_mounts(spec));
+    list
+}
+
+/// The caller's mounts, those nearer to the root first, as Docker does: a
+/// tmpfs below a volume is not hidden by it.
+fn given_mounts(spec: &ContainerSpec) -> Vec<Value> {
+    let tmpfs = spec.tmpfs.iter().map(|tmpfs| {
+        let mut options = tmpfs_options(&tmpfs.options);
         options.extend(tmpfs.size_bytes.map(|size| format!("size={size}")));
-        list.push(json!({
+        let value = json!({
             "destination": tmpfs.destination, "type": "tmpfs",
             "source": "tmpfs", "options": options,
-        }));
-    }
-    for bind in &spec.mounts {
+        });
+        (&tmpfs.destination, value)
+    });
+    let binds = spec.mounts.iter().map(|bind| {
         let access = if bind.readonly { "ro" } else { "rw" };
-        list.push(json!({
+        let value = json!({
             "destination": bind.destination, "type": "bind",
             "source": bind.source, "options": ["rbind", "rprivate", access],
-        }));
+        });
+        (&bind.destination, value)
+    });
+    let mut all: Vec<(&PathBuf, Value)> = tmpfs.chain(binds).collect();
+    all.sort_by_key(|(destination, _)| destination.components().count());
+    all.into_iter().map(|(_, value)| value).collect()
+}
+
+/// Docker's options of a tmpfs, and the caller's over them: an option drops
+/// those before it that say the same, or the opposite.
+fn tmpfs_options(given: &[String]) -> Vec<String> {
+    let defaults = ["nosuid", "nodev", "noexec"].map(str::to_owned);
+    let mut options: Vec<String> = vec![];
+    for option in defaults.iter().chain(given) {
+        options.retain(|known| subject(known) != subject(option));
+        options.push(option.clone());
     }
-    list
+    options
+}
+
+/// What an option is about: `exec` and `noexec` the same, and `uid=5`
+/// whatever it says of `uid`.
+fn subject(option: &str) -> &str {
+    match option {
+        "ro" | "rw" => "access",
+        "sync" | "async" => "sync",
+        _ => {
+            let name = option.split('=').next().unwrap_or(option);
+            name.strip_prefix("no").unwrap_or(name)
+        }
+    }
 }
 
 fn linux(spec: &ContainerSpec, with: &Resolved<'_>) -> Value {

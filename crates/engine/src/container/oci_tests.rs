@@ -107,6 +107,61 @@ fn limits_below_the_least_are_raised_and_swap_counts_memory_too() {
 }
 
 #[test]
+fn what_is_given_for_a_tmpfs_goes_over_docker_s_defaults() {
+    let options = |given: &[&str]| {
+        let given: Vec<String> = given.iter().map(|o| (*o).into()).collect();
+        tmpfs_options(&given).join(",")
+    };
+    assert_eq!(options(&[]), "nosuid,nodev,noexec");
+    assert_eq!(options(&["rw"]), "nosuid,nodev,noexec,rw");
+    assert_eq!(options(&["exec", "mode=700"]), "nosuid,nodev,exec,mode=700");
+    assert_eq!(
+        options(&["rw", "suid", "ro", "nr_inodes=5", "uid=1", "uid=2"]),
+        "nodev,noexec,suid,ro,nr_inodes=5,uid=2"
+    );
+}
+
+#[test]
+fn mounts_nearer_to_the_root_come_first() {
+    let bind = |to: &str| BindMount {
+        source: "/src".into(),
+        destination: to.into(),
+        readonly: false,
+        within: None,
+    };
+    let tmpfs = TmpfsMount {
+        destination: "/data/cache".into(),
+        size_bytes: None,
+        options: vec![],
+    };
+    let config = build(&ContainerSpec {
+        mounts: vec![bind("/data/cache/own"), bind("/data"), bind("/etc")],
+        tmpfs: vec![tmpfs],
+        ..spec()
+    });
+    let mounts = config["mounts"].as_array().unwrap();
+    let order: Vec<&str> = mounts
+        .iter()
+        .map(|mount| mount["destination"].as_str().unwrap())
+        .skip_while(|to| *to != "/data")
+        .collect();
+    assert_eq!(order, ["/data", "/etc", "/data/cache", "/data/cache/own"]);
+}
+
+#[test]
+fn who_has_no_shm_of_its_own_gets_none_mounted() {
+    let other = NamespaceMode::Container(ContainerId::new("other").unwrap());
+    for spec in [
+        ContainerSpec { no_shm: true, ..spec() },
+        ContainerSpec { ipc_mode: other, ..spec() },
+    ] {
+        let config = build(&spec);
+        let mounts = config["mounts"].as_array().unwrap();
+        assert!(mounts.iter().all(|m| m["destination"] != "/dev/shm"));
+    }
+}
+
+#[test]
 fn namespaces_follow_the_modes() {
     let host = ContainerSpec {
         netns: Netns::Host,

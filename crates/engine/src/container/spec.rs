@@ -110,7 +110,8 @@ pub struct ContainerSpec {
     pub pid_mode: NamespaceMode,
     /// The IPC namespace.
     pub ipc_mode: NamespaceMode,
-    /// Bind mounts, in order.
+    /// Bind mounts. Those and `tmpfs` are mounted by the depth of their
+    /// destination, so that none hides another.
     pub mounts: Vec<BindMount>,
     /// In-memory file systems.
     pub tmpfs: Vec<TmpfsMount>,
@@ -133,6 +134,14 @@ pub struct ContainerSpec {
     pub sysctls: BTreeMap<String, String>,
     /// Devices of the host.
     pub devices: Vec<DeviceMapping>,
+    /// Runs no command: the first process holds its namespaces for other
+    /// containers and reaps what these leave, until it gets SIGTERM or the
+    /// container is removed. `args` only name it.
+    #[serde(default)]
+    pub is_holder: bool,
+    /// Docker's IPC mode `none`: no `/dev/shm`.
+    #[serde(default)]
+    pub no_shm: bool,
     /// Puts a tiny init before the command, which reaps orphans and forwards
     /// signals.
     pub init: bool,
@@ -182,6 +191,8 @@ impl ContainerSpec {
             ulimits: vec![],
             sysctls: BTreeMap::new(),
             devices: vec![],
+            is_holder: false,
+            no_shm: false,
             init: false,
             tty: false,
             stdin: false,
@@ -242,7 +253,8 @@ pub enum NamespaceMode {
     Private,
     /// The host's.
     Host,
-    /// That of another running container.
+    /// That of another running container; with its IPC namespace goes its
+    /// `/dev/shm`.
     Container(ContainerId),
 }
 
@@ -268,8 +280,8 @@ pub struct TmpfsMount {
     pub destination: PathBuf,
     /// Size limit.
     pub size_bytes: Option<u64>,
-    /// Mount options as ECS and Docker name them; empty means
-    /// `nosuid,nodev,noexec`.
+    /// Mount options as ECS and Docker name them, over the defaults
+    /// `nosuid,nodev,noexec`; of two that exclude each other the later holds.
     pub options: Vec<String>,
 }
 

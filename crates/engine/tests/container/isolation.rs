@@ -311,3 +311,42 @@ async fn namespaces_can_be_shared() {
     assert_ne!(host.run(&on_host).await.text(), "0");
     host.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_keeps_namespaces_for_others() {
+    if !is_possible() {
+        return;
+    }
+    let host = Host::new().await;
+    let mut holder = host.spec("holder", "");
+    holder.is_holder = true;
+    host.containers.create(&holder).await.unwrap();
+    host.containers.start(&holder.id).await.unwrap();
+    let joining = |name: &str, script: &str| {
+        let mut spec = host.spec(name, script);
+        spec.pid_mode = NamespaceMode::Container(holder.id.clone());
+        spec.ipc_mode = NamespaceMode::Container(holder.id.clone());
+        spec
+    };
+    // Its process is the first, and holds nothing but itself.
+    let look = "cat /proc/1/comm; [ $$ = 1 ] || echo other; \
+                echo told > /dev/shm/note";
+    assert_eq!(host.run(&joining("looks", look)).await.text(), "init\nother");
+    // Shared memory outlives the container that made it, and is a tmpfs.
+    let read = "cat /dev/shm/note; grep -c ' /dev/shm tmpfs' /proc/mounts";
+    assert_eq!(host.run(&joining("reads", read)).await.text(), "told\n1");
+    let alone = host.spec("alone", "ls /dev/shm; cat /proc/1/comm; true");
+    assert_eq!(host.run(&alone).await.text(), "sh");
+    let mut bare = host.spec("bare", "[ -e /dev/shm ] || echo none");
+    bare.no_shm = true;
+    assert_eq!(host.run(&bare).await.text(), "none");
+
+    // With the first process of a namespace all others end.
+    let long = joining("long", "sleep 1000");
+    host.containers.create(&long).await.unwrap();
+    host.containers.start(&long.id).await.unwrap();
+    host.containers.signal(&holder.id, libc::SIGTERM).await.unwrap();
+    assert_eq!(host.containers.wait(&holder.id).await.unwrap().code, 0);
+    assert_eq!(host.containers.wait(&long.id).await.unwrap().code, 137);
+    host.close().await;
+}

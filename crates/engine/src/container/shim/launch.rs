@@ -76,6 +76,7 @@ fn start(
     let executor = ShimExecutor {
         command,
         init: spec.init,
+        is_holder: spec.is_holder,
         error_pipe: error_write.as_raw_fd(),
     };
     let runtime = paths.runtime();
@@ -141,6 +142,10 @@ fn prepare(
     let stage = LaunchStage::Prepare;
     let mut spec = spec.clone();
     rootfs::confine(&mut spec, paths).map_err(|e| flattened(stage, &e))?;
+    if let Some(ipc) = &order.ipc_namespace {
+        rootfs::share_shm(&mut spec, ipc, paths)
+            .map_err(|e| flattened(stage, &e))?;
+    }
     rootfs::mount(&spec, &order.mount_points, paths)
         .map_err(|e| flattened(stage, &e))?;
     let plan = plan::plan(&spec, order, &paths.rootfs(), is_unified)
@@ -313,6 +318,7 @@ fn flattened(
 struct ShimExecutor {
     command: Command,
     init: bool,
+    is_holder: bool,
     error_pipe: RawFd,
 }
 
@@ -330,6 +336,10 @@ impl ShimExecutor {
 
 impl Executor for ShimExecutor {
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
+        if self.is_holder {
+            // It closes the pipe, which says that it runs.
+            process::be_holder(&self.command);
+        }
         if self.init {
             // SAFETY: one thread; the child goes on below, the parent stays
             // in `reap_until`, touching nothing of the shim's.

@@ -237,8 +237,42 @@ fn execve(
 /// Signals sent to it are passed on to the command. It holds no more
 /// privileges than the command and cannot be inspected by it.
 pub(super) fn be_init(child: i32, command: &Command) -> ! {
+    let all = become_reaper(command);
+    loop {
+        let number = await_signal(&all);
+        if number != libc::SIGCHLD {
+            // SAFETY: sends a signal to a child that is not yet waited for.
+            unsafe { libc::kill(child, number) };
+            continue;
+        }
+        reap(|pid, status| {
+            if pid == child {
+                // SAFETY: ends the process, nothing of the shim's is run.
+                unsafe { libc::_exit(exit_code(status)) }
+            }
+        });
+    }
+}
+
+/// Stays as the first process of namespaces that other containers join, and
+/// reaps what these leave behind, until it is told to end.
+pub(super) fn be_holder(command: &Command) -> ! {
+    let all = become_reaper(command);
+    loop {
+        match await_signal(&all) {
+            // SAFETY: ends the process, nothing of the shim's is run.
+            libc::SIGTERM | libc::SIGINT => unsafe { libc::_exit(0) },
+            libc::SIGCHLD => reap(|_, _| {}),
+            _ => {}
+        }
+    }
+}
+
+/// Gives up what the shim had, and all privileges that the command has not;
+/// the signals to wait for.
+fn become_reaper(command: &Command) -> libc::sigset_t {
     // SAFETY: one thread, and nothing of the shim's is used any more: closes
-    // files, sets flags, waits for signals and children, and exits.
+    // files, sets flags and a mask that is a live value, and exits.
     unsafe {
         libc::prctl(libc::PR_SET_NAME, c"init".as_ptr());
         libc::close_range(3, u32::MAX, 0);
@@ -261,26 +295,30 @@ pub(super) fn be_init(child: i32, command: &Command) -> ! {
             libc::_exit(1);
         }
         libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
-        loop {
-            let mut number = 0;
-            if libc::sigwait(&raw const all, &raw mut number) != 0 {
-                continue;
-            }
-            if number != libc::SIGCHLD {
-                libc::kill(child, number);
-                continue;
-            }
-            let mut status = 0;
-            loop {
-                let pid = libc::waitpid(-1, &raw mut status, libc::WNOHANG);
-                if pid <= 0 {
-                    break;
-                }
-                if pid == child {
-                    libc::_exit(exit_code(status));
-                }
-            }
+        all
+    }
+}
+
+fn await_signal(all: &libc::sigset_t) -> i32 {
+    let mut number = 0;
+    loop {
+        // SAFETY: reads a live set and writes a live number.
+        if unsafe { libc::sigwait(all, &raw mut number) } == 0 {
+            return number;
         }
+    }
+}
+
+/// Waits for every child that has ended.
+fn reap(mut ended: impl FnMut(i32, i32)) {
+    let mut status = 0;
+    loop {
+        // SAFETY: writes a live number.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        if pid <= 0 {
+            return;
+        }
+        ended(pid, status);
     }
 }
 

@@ -13,12 +13,16 @@ use std::path::Path;
 
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, setns, unshare};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-use crate::container::ContainerSpec;
 use crate::container::overlay::{Overlay, RootfsError};
 use crate::container::paths::ContainerPaths;
 use crate::container::user::open_inside;
+use crate::container::{BindMount, ContainerSpec};
+
+/// Where POSIX shared memory is.
+const SHM: &str = "/dev/shm";
 
 /// A mount namespace of the shim's own; dropped, the shim is back where it
 /// was.
@@ -86,6 +90,48 @@ pub(super) fn confine(
         mount.source = place;
     }
     Ok(())
+}
+
+/// Has the container see the `/dev/shm` of the container whose IPC namespace
+/// it joins, as Docker does: POSIX names for shared memory are files there.
+pub(super) fn share_shm(
+    spec: &mut ContainerSpec,
+    ipc_namespace: &Path,
+    paths: &ContainerPaths,
+) -> Result<(), RootfsError> {
+    let place = paths.run.join("mounts").join("shm");
+    let taken = take_mount(&ipc_namespace.with_file_name("mnt"), SHM, &place);
+    taken.map_err(|source| {
+        let (action, path) = ("share", ipc_namespace.to_owned());
+        RootfsError::Io { action, path, source }
+    })?;
+    // Before mounts of the caller's, which may be below it.
+    let shm = BindMount {
+        source: place,
+        destination: SHM.into(),
+        readonly: false,
+        within: None,
+    };
+    spec.mounts.insert(0, shm);
+    Ok(())
+}
+
+/// Mounts here what is mounted at a path of another mount namespace.
+///
+/// The kernel binds nothing of another namespace, but gives its visitors a
+/// copy that belongs to none, which can be mounted anywhere.
+fn take_mount(namespace: &Path, path: &str, place: &Path) -> io::Result<()> {
+    let own = File::open("/proc/self/ns/mnt")?;
+    let other = File::open(namespace)?;
+    setns(&other, CloneFlags::CLONE_NEWNS)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_NO_AUTOMOUNT;
+    let copy = open_tree(CWD, path, flags);
+    setns(&own, CloneFlags::CLONE_NEWNS)?;
+    std::fs::create_dir_all(place)?;
+    let from_copy = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    Ok(move_mount(copy?, "", CWD, place, from_copy)?)
 }
 
 fn bind_below(top: &Path, source: &Path, place: &Path) -> io::Result<()> {
