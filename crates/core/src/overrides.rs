@@ -1,12 +1,14 @@
 //! What a `RunTask` call changes in a task definition for one task.
 
 use minato_wire::ecs::{
-    ContainerDefinition, ContainerOverride, KeyValuePair, TaskDefinition,
-    TaskOverride,
+    ContainerDefinition, ContainerOverride, KeyValuePair, LaunchType,
+    TaskDefinition, TaskOverride,
 };
 
 use crate::rule::RuleError;
-use crate::task_definition::{check_environment_files, requires_attributes};
+use crate::task_definition::{
+    check_environment_files, check_overridden, requires_attributes, units,
+};
 
 /// The container definitions of a task: the definition's, overridden.
 ///
@@ -30,9 +32,78 @@ pub fn containers(
         .collect()
 }
 
+/// Checks what a task has in place of its definition's, by the rules that
+/// hold for that.
+pub fn check(
+    definition: &TaskDefinition,
+    overrides: Option<&TaskOverride>,
+    launch: LaunchType,
+) -> Result<(), RuleError> {
+    if let Some(change) = overrides {
+        check_task(definition, change, launch)?;
+        check_overridden(&applied(definition, overrides))
+            .map_err(|broken| RuleError::invalid(broken.message))?;
+    }
+    check_files(definition, overrides)
+}
+
+/// Checks the sizes of a task, and what it has beside containers.
+fn check_task(
+    definition: &TaskDefinition,
+    change: &TaskOverride,
+    launch: LaunchType,
+) -> Result<(), RuleError> {
+    let is_fargate = launch == LaunchType::Fargate;
+    let applied = applied(definition, Some(change));
+    let (cpu, memory) = sizes(definition, Some(change));
+    let is_known = |cpu, memory| units::is_fargate_size(cpu, memory);
+    let fits = cpu.zip(memory).is_some_and(|(c, m)| is_known(c, m));
+    // A size that cannot be read is told of by the rules of definitions.
+    let is_read = applied.cpu.is_none() == cpu.is_none()
+        && applied.memory.is_none() == memory.is_none();
+    let is_sized = change.cpu.is_some() || change.memory.is_some();
+    if is_fargate && is_sized && is_read && !fits {
+        return Err(RuleError::invalid(
+            "No Fargate configuration exists for given values.",
+        ));
+    }
+    if change.ephemeral_storage.is_some() && !is_fargate {
+        return Err(RuleError::invalid(
+            "ephemeralStorage is only supported for tasks that use the \
+             Fargate launch type.",
+        ));
+    }
+    let known = definition.inference_accelerators.as_deref();
+    let known = known.unwrap_or_default();
+    let overridden = change.inference_accelerator_overrides.iter().flatten();
+    for accelerator in overridden {
+        let name = &accelerator.device_name;
+        if !known.iter().any(|device| device.device_name == *name) {
+            let name = name.as_deref().unwrap_or_default();
+            return Err(RuleError::invalid(format!(
+                "Override for inference accelerator named {name} is not an \
+                 inference accelerator in the TaskDefinition."
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The task's own CPU units and MiB of memory, where it has any.
+pub fn sizes(
+    definition: &TaskDefinition,
+    overrides: Option<&TaskOverride>,
+) -> (Option<u32>, Option<u32>) {
+    let cpu = overrides.and_then(|change| change.cpu.as_deref());
+    let memory = overrides.and_then(|change| change.memory.as_deref());
+    let cpu = cpu.or(definition.cpu.as_deref());
+    let memory = memory.or(definition.memory.as_deref());
+    (cpu.and_then(units::cpu_units), memory.and_then(units::memory_mib))
+}
+
 /// Checks the environment files that a task has in place of its definition's,
 /// by the rules that hold for those.
-pub fn check(
+fn check_files(
     definition: &TaskDefinition,
     overrides: Option<&TaskOverride>,
 ) -> Result<(), RuleError> {
@@ -62,9 +133,14 @@ pub fn applied(
     if let Some(change) = overrides {
         replace(&mut applied.cpu, &change.cpu);
         replace(&mut applied.memory, &change.memory);
+        replace(&mut applied.ephemeral_storage, &change.ephemeral_storage);
+        replace(&mut applied.task_role_arn, &change.task_role_arn);
+        replace(&mut applied.execution_role_arn, &change.execution_role_arn);
     }
-    // A definition without files asks no host for what they need.
-    if has_files(overrides) {
+    // A definition without them asks no host for what they need.
+    let has_disk =
+        overrides.is_some_and(|change| change.ephemeral_storage.is_some());
+    if has_files(overrides) || has_disk {
         applied.requires_attributes = Some(requires_attributes(&applied));
     }
     applied
@@ -135,7 +211,10 @@ pub fn echo(
 
 #[cfg(test)]
 mod tests {
-    use minato_wire::ecs::{EnvironmentFile, EnvironmentFileType};
+    use minato_wire::ecs::{
+        EnvironmentFile, EnvironmentFileType, EphemeralStorage,
+        InferenceAcceleratorOverride, ResourceRequirement, ResourceType,
+    };
 
     use super::*;
 
@@ -205,18 +284,18 @@ mod tests {
     fn files_of_a_change_keep_the_rules_of_a_definitions() {
         let role = || Some("arn:aws:iam::1:role/e".to_owned());
         let why = |change: &TaskOverride| {
-            let broken = check(&definition(), Some(change)).unwrap_err();
+            let broken = check_ec2(Some(change)).unwrap_err();
             assert_eq!(broken.code, crate::rule::RuleCode::InvalidParameter);
             broken.message
         };
-        assert!(check(&definition(), None).is_ok());
-        assert!(check(&definition(), Some(&change())).is_ok());
-        assert!(check(&definition(), Some(&files(0, ""))).is_ok());
+        assert!(check_ec2(None).is_ok());
+        assert!(check_ec2(Some(&change())).is_ok());
+        assert!(check_ec2(Some(&files(0, ""))).is_ok());
         let roleless = files(1, "arn:aws:s3:::b/a.env");
         assert!(why(&roleless).contains("'executionRoleArn'"));
         let with_role =
             |change| TaskOverride { execution_role_arn: role(), ..change };
-        assert!(check(&definition(), Some(&with_role(roleless))).is_ok());
+        assert!(check_ec2(Some(&with_role(roleless))).is_ok());
         let eleven = with_role(files(11, "arn:aws:s3:::b/a.env"));
         assert!(why(&eleven).contains("at most 10"));
         let text = with_role(files(1, "arn:aws:s3:::b/a.txt"));
@@ -239,5 +318,96 @@ mod tests {
         );
         assert_eq!(applied.cpu.as_deref(), Some("256"));
         assert_eq!(applied.requires_attributes, None);
+    }
+
+    fn check_ec2(change: Option<&TaskOverride>) -> Result<(), RuleError> {
+        check(&definition(), change, LaunchType::Ec2)
+    }
+
+    #[test]
+    fn sizes_have_the_units_of_a_definitions() {
+        let sized = |cpu: &str, memory: &str| TaskOverride {
+            cpu: Some(cpu.into()),
+            memory: Some(memory.into()),
+            ..Default::default()
+        };
+        let units = sized("1 vCPU", "2 GB");
+        assert!(check_ec2(Some(&units)).is_ok());
+        let found = sizes(&definition(), Some(&units));
+        assert_eq!(found, (Some(1024), Some(2048)));
+        let plain = TaskDefinition { cpu: Some("256".into()), ..definition() };
+        assert_eq!(sizes(&plain, None), (Some(256), None));
+        for (cpu, memory, why) in [
+            ("much", "512", "Invalid 'cpu' setting for task"),
+            ("-1", "512", "Invalid 'cpu' setting for task"),
+            ("1", "512", "Invalid 'cpu' setting for task"),
+            ("256", "much", "Invalid 'memory' setting for task"),
+            ("256", "0", "Invalid 'memory' setting for task"),
+            // Two containers of 64 MiB each.
+            ("256", "100", "must not be greater than the memory of the task"),
+        ] {
+            let broken = check_ec2(Some(&sized(cpu, memory))).unwrap_err();
+            assert!(broken.message.contains(why), "{cpu} {memory}: {broken}");
+        }
+        let fargate = |change: &TaskOverride| {
+            check(&definition(), Some(change), LaunchType::Fargate)
+        };
+        assert!(fargate(&units).is_ok());
+        let odd = fargate(&sized("256", "4096")).unwrap_err();
+        assert!(odd.message.starts_with("No Fargate configuration"), "{odd}");
+    }
+
+    #[test]
+    fn what_would_have_no_effect_is_refused() {
+        let disk = |size| TaskOverride {
+            ephemeral_storage: Some(EphemeralStorage {
+                size_in_gi_b: Some(size),
+            }),
+            ..Default::default()
+        };
+        let on = |change: &TaskOverride, launch| {
+            check(&definition(), Some(change), launch)
+        };
+        assert!(on(&disk(30), LaunchType::Fargate).is_ok());
+        let needed = applied(&definition(), Some(&disk(30)));
+        let needed = needed.requires_attributes.unwrap_or_default();
+        let name = Some("ecs.capability.extensible-ephemeral-storage");
+        assert!(needed.iter().any(|known| known.name.as_deref() == name));
+        let small = on(&disk(20), LaunchType::Fargate).unwrap_err();
+        assert!(small.message.contains("between 21 GiB"), "{small}");
+        let there = on(&disk(30), LaunchType::Ec2).unwrap_err();
+        assert!(there.message.contains("Fargate launch type"), "{there}");
+
+        let device = TaskOverride {
+            inference_accelerator_overrides: Some(vec![
+                InferenceAcceleratorOverride {
+                    device_name: Some("device".into()),
+                    device_type: Some("eia1.medium".into()),
+                },
+            ]),
+            ..Default::default()
+        };
+        let unknown = on(&device, LaunchType::Ec2).unwrap_err();
+        assert!(unknown.message.contains("named device is not"), "{unknown}");
+
+        for (kind, value) in [
+            (ResourceType::Gpu, "many"),
+            (ResourceType::InferenceAccelerator, "device"),
+        ] {
+            let mut needs = change();
+            needs.container_overrides.as_mut().unwrap()[0]
+                .resource_requirements = Some(vec![ResourceRequirement {
+                r#type: Some(kind),
+                value: Some(value.into()),
+            }]);
+            let broken = on(&needs, LaunchType::Ec2).unwrap_err();
+            assert!(broken.message.contains("is not a valid value"));
+        }
+        let role = TaskOverride {
+            task_role_arn: Some("{{role}}".into()),
+            ..Default::default()
+        };
+        let broken = on(&role, LaunchType::Ec2).unwrap_err();
+        assert_eq!(broken.message, "Role is not valid");
     }
 }

@@ -51,8 +51,8 @@ type Rule = fn(&TaskDefinition) -> Result<(), RuleError>;
 const RULES: &[Rule] = &[
     task::family,
     container::list,
-    container::sizes,
     task::roles,
+    container::sizes,
     task::sizes,
     task::modes,
     task::platform,
@@ -97,6 +97,23 @@ pub fn normalise_and_check(
     definition.requires_attributes =
         if attributes.is_empty() { None } else { Some(attributes) };
     Ok(definition)
+}
+
+/// The rules that hold for a definition once a call has changed it, too.
+const OVERRIDDEN_RULES: &[Rule] = &[
+    task::roles,
+    container::sizes,
+    task::readable_sizes,
+    task::sizes,
+    task::modes,
+    linux::requirements,
+];
+
+/// Checks a definition that a call has changed for one task.
+pub(crate) fn check_overridden(
+    definition: &TaskDefinition,
+) -> Result<(), RuleError> {
+    OVERRIDDEN_RULES.iter().try_for_each(|rule| rule(definition))
 }
 
 /// The containers of a definition.

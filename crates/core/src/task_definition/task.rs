@@ -92,6 +92,23 @@ fn is_role(role: &str) -> bool {
         })
 }
 
+/// Whether the sizes of the task are amounts; a definition's are read before
+/// its rules are asked, those of a call are not.
+pub(super) fn readable_sizes(
+    definition: &TaskDefinition,
+) -> Result<(), RuleError> {
+    let bad = |text: &Option<String>, read: fn(&str) -> Option<u32>| {
+        text.as_deref().is_some_and(|text| read(text).is_none())
+    };
+    if bad(&definition.cpu, units::cpu_units) {
+        return Err(RuleError::client(BAD_CPU));
+    }
+    if bad(&definition.memory, units::memory_mib) {
+        return Err(RuleError::client(BAD_MEMORY));
+    }
+    Ok(())
+}
+
 pub(super) fn sizes(definition: &TaskDefinition) -> Result<(), RuleError> {
     let task_cpu = definition.cpu.as_deref().and_then(units::cpu_units);
     let task_memory = definition.memory.as_deref().and_then(units::memory_mib);

@@ -5,6 +5,7 @@ mod docker;
 mod interface;
 
 use minato_core::overrides;
+use minato_core::task_definition::has_health_check;
 use minato_store::Snapshot;
 use minato_wire::{acs, ecs};
 
@@ -27,6 +28,12 @@ pub(crate) enum PayloadError {
     NoInterface {
         /// The interface.
         id: String,
+    },
+    /// No agent is told of such volumes.
+    #[error("volume {name} is of a kind that no agent is told of")]
+    Volume {
+        /// The volume.
+        name: String,
     },
     /// The Docker-shaped part has no JSON form.
     #[error("container {name} cannot be described to its agent")]
@@ -85,7 +92,7 @@ pub(crate) fn task(
         version: Some(row.revision.to_string()),
         containers,
         overrides: Some("{}".to_owned()),
-        volumes: volumes(definition),
+        volumes: volumes(definition)?,
         elastic_network_interfaces: interface.into_iter().collect(),
         cpu: limits.vcpus,
         memory: limits.memory_mib,
@@ -95,6 +102,7 @@ pub(crate) fn task(
         launch_type: row.task.launch_type.map(|launch| launch.to_string()),
         network_mode: definition.network_mode.map(|mode| mode.to_string()),
         group: row.task.group.clone(),
+        service_name: row.service.as_ref().map(|of| of.name.clone()),
         enable_fault_injection: definition.enable_fault_injection,
         ..acs::Task::default()
     })
@@ -108,14 +116,10 @@ struct Limits {
 impl Limits {
     fn of(row: &Task, definition: &ecs::TaskDefinition) -> Limits {
         let change = row.task.overrides.as_ref();
-        let number = |text: Option<&String>| text?.parse::<u32>().ok();
-        let cpu = change.and_then(|change| change.cpu.as_ref());
-        let memory = change.and_then(|change| change.memory.as_ref());
+        let (cpu, memory) = overrides::sizes(definition, change);
         Limits {
-            vcpus: number(cpu.or(definition.cpu.as_ref()))
-                .map(|units| f64::from(units) / 1024.0),
-            memory_mib: number(memory.or(definition.memory.as_ref()))
-                .map(i64::from),
+            vcpus: cpu.map(|units| f64::from(units) / 1024.0),
+            memory_mib: memory.map(i64::from),
         }
     }
 }
@@ -143,6 +147,7 @@ fn describe(
         .and_then(|known| known.container_arn.clone());
     let is_own_network =
         definition.network_mode == Some(ecs::NetworkMode::Awsvpc);
+    let is_checked = has_health_check(&container);
     let ports = container.port_mappings.unwrap_or_default();
     let log_secrets = container
         .log_configuration
@@ -217,10 +222,7 @@ fn describe(
         start_timeout: container.start_timeout.map(i64::from),
         stop_timeout: container.stop_timeout.map(i64::from),
         restart_policy: container.restart_policy.map(restart_policy),
-        health_check_type: container
-            .health_check
-            .is_some()
-            .then(|| "docker".to_owned()),
+        health_check_type: is_checked.then(|| "docker".to_owned()),
         registry_authentication: container
             .repository_credentials
             .map(registry_authentication),
@@ -327,11 +329,22 @@ fn proxy(given: &ecs::ProxyConfiguration) -> acs::ProxyConfiguration {
     }
 }
 
-fn volumes(definition: &ecs::TaskDefinition) -> Vec<acs::Volume> {
-    definition.volumes.iter().flatten().map(volume).collect()
+fn volumes(
+    definition: &ecs::TaskDefinition,
+) -> Result<Vec<acs::Volume>, PayloadError> {
+    definition.volumes.iter().flatten().map(volume).collect::<Result<_, _>>()
 }
 
-fn volume(volume: &ecs::Volume) -> acs::Volume {
+fn volume(volume: &ecs::Volume) -> Result<acs::Volume, PayloadError> {
+    // Placement finds no host for these; nothing may make an empty directory
+    // of them.
+    let name = volume.name.clone().unwrap_or_default();
+    if volume.s3files_volume_configuration.is_some()
+        || volume.fsx_windows_file_server_volume_configuration.is_some()
+        || volume.configured_at_launch == Some(true)
+    {
+        return Err(PayloadError::Volume { name });
+    }
     let docker = volume.docker_volume_configuration.as_ref();
     let efs = volume.efs_volume_configuration.as_ref();
     let kind = match (docker, efs) {
@@ -339,8 +352,8 @@ fn volume(volume: &ecs::Volume) -> acs::Volume {
         (None, Some(_)) => "efs",
         (None, None) => "host",
     };
-    acs::Volume {
-        name: volume.name.clone().unwrap_or_default(),
+    Ok(acs::Volume {
+        name,
         r#type: Some(kind.to_owned()),
         // The agent refuses a host volume without the object.
         host: (kind == "host").then(|| acs::HostVolume {
@@ -368,12 +381,33 @@ fn volume(volume: &ecs::Volume) -> acs::Volume {
                 },
             ),
         }),
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_kind_of_volume_becomes_an_empty_directory() {
+        let of = |value| {
+            let given: ecs::Volume = serde_json::from_value(value).unwrap();
+            volume(&given).map(|told| told.r#type.unwrap())
+        };
+        let plain = serde_json::json!({"name": "v"});
+        assert_eq!(of(plain).unwrap(), "host");
+        for unknown in [
+            serde_json::json!({"name": "v", "configuredAtLaunch": true}),
+            serde_json::json!({"name": "v", "s3filesVolumeConfiguration":
+                {"fileSystemArn": "arn:x"}}),
+            serde_json::json!({"name": "v",
+                "fsxWindowsFileServerVolumeConfiguration":
+                {"fileSystemId": "fs-1"}}),
+        ] {
+            let error = of(unknown).unwrap_err();
+            assert!(error.to_string().contains("volume v is of a kind"));
+        }
+    }
 
     #[test]
     fn a_login_is_in_its_arns_region() {

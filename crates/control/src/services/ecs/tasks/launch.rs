@@ -101,8 +101,8 @@ pub(crate) fn task(
         connectivity_at: Some(scope.now),
         container_instance_arn: spot.instance_arn,
         containers: Some(containers),
-        cpu: Some(size(launch, |o| o.cpu.as_ref(), demand.cpu_units)),
-        memory: Some(size(launch, |o| o.memory.as_ref(), demand.memory_mib)),
+        cpu: Some(demand.cpu_units.to_string()),
+        memory: Some(demand.memory_mib.to_string()),
         created_at: Some(scope.now),
         desired_status: Some(DesiredStatus::Running.to_string()),
         enable_execute_command: Some(launch.can_exec),
@@ -156,16 +156,6 @@ pub(super) fn needs(demand: &Demand) -> Needs {
         gpus: demand.gpus,
         enis: demand.enis,
     }
-}
-
-/// The size shown: as overridden, else as the definition gives or sums up.
-fn size<'a>(
-    launch: &'a Launch,
-    member: impl Fn(&'a TaskOverride) -> Option<&'a String>,
-    demand: u32,
-) -> String {
-    let given = launch.overrides.as_ref().and_then(member);
-    given.cloned().unwrap_or_else(|| demand.to_string())
 }
 
 fn disk(definition: &ecs::TaskDefinition, launch: &Launch) -> EphemeralStorage {

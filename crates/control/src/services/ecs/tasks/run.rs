@@ -346,7 +346,7 @@ fn launch_of(
             )));
         }
     }
-    overrides::check(definition, input.overrides.as_ref())?;
+    overrides::check(definition, input.overrides.as_ref(), launch_type)?;
     let network_configuration = input.network_configuration.as_ref();
     let (subnets, security_groups) =
         network(tx, scope, definition, network_configuration)?;
