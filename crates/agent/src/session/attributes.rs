@@ -11,7 +11,7 @@ use minato_wire::ecs::Attribute;
 use crate::config::AgentConfig;
 
 /// Capabilities by the upstream agent's names.
-const CAPABILITIES: [&str; 36] = [
+const CAPABILITIES: [&str; 34] = [
     "com.amazonaws.ecs.capability.privileged-container",
     "com.amazonaws.ecs.capability.docker-remote-api.1.17",
     "com.amazonaws.ecs.capability.docker-remote-api.1.18",
@@ -26,9 +26,6 @@ const CAPABILITIES: [&str; 36] = [
     "com.amazonaws.ecs.capability.docker-remote-api.1.29",
     "com.amazonaws.ecs.capability.docker-remote-api.1.30",
     "com.amazonaws.ecs.capability.docker-remote-api.1.32",
-    "com.amazonaws.ecs.capability.docker-remote-api.1.28",
-    "com.amazonaws.ecs.capability.docker-remote-api.1.29",
-    "com.amazonaws.ecs.capability.docker-remote-api.1.30",
     "com.amazonaws.ecs.capability.logging-driver.awslogs",
     "com.amazonaws.ecs.capability.logging-driver.json-file",
     "com.amazonaws.ecs.capability.logging-driver.none",
@@ -46,6 +43,7 @@ const CAPABILITIES: [&str; 36] = [
     "com.amazonaws.ecs.capability.task-iam-role-network-host",
     "ecs.capability.task-cpu-mem-limit",
     "ecs.capability.increased-task-cpu-limit",
+    "ecs.capability.pid-ipc-namespace-sharing",
     "ecs.capability.task-eni",
     "ecs.capability.container-health-check",
     "ecs.capability.container-ordering",
@@ -106,3 +104,7 @@ pub fn architecture() -> &'static str {
         other => other,
     }
 }
+
+#[cfg(test)]
+#[path = "attributes_tests.rs"]
+mod tests;

@@ -1,15 +1,16 @@
 //! Making the container: everything the plan says, in the engine's terms.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
 
 use futures_util::future::BoxFuture;
 
 use super::copy_up::fill;
 use super::files::{file_mounts, hostname};
+use super::image_volumes::directories;
 use super::mounts::mounts;
 use super::volumes::own_files;
-use super::{ContainerContext, Step, StepError};
+use super::{ContainerContext, Step, StepError, link_env, namespaces};
 use crate::config::TaskEndpoint;
 use crate::runtime::{
     Capabilities, ContainerId, ContainerSpec, ImageFacts, LogLimits, Netns,
@@ -50,7 +51,9 @@ impl Step<ContainerContext, ContainerFacts> for Create {
             let (own_cx, facts) = (cx.clone(), facts.clone());
             let work = move || {
                 let spec = container_spec(&own_cx, &facts)?;
-                fill_volumes(&own_cx, &spec.layers)?;
+                if let Some(image) = &facts.image {
+                    fill_volumes(&own_cx, image)?;
+                }
                 Ok(spec)
             };
             let spec = tokio::task::spawn_blocking(work)
@@ -84,8 +87,17 @@ impl Step<ContainerContext, ContainerFacts> for Create {
 /// Puts what the image has where empty volumes are mounted into them.
 fn fill_volumes(
     cx: &ContainerContext,
-    layers: &[PathBuf],
+    image: &ImageFacts,
 ) -> Result<(), StepError> {
+    let layers = &image.layers;
+    for (path, dir) in directories(cx, &cx.plan, &image.volumes)? {
+        fs::create_dir_all(&dir)
+            .and_then(|()| fill(&dir, layers, &path))
+            .map_err(|error| {
+                let path = path.display();
+                StepError::new(KIND, format!("VOLUME {path}: {error}"))
+            })?;
+    }
     for mount in &cx.plan.mounts {
         let Some(volume) = cx.task.plan.volumes.get(&mount.volume) else {
             continue;
@@ -121,13 +133,8 @@ pub(super) fn container_spec(
     spec.user = first([&plan.user, &image.user]);
     spec.hostname = hostname(cx);
     spec.netns = netns(cx, facts)?;
-    if plan.host_pid {
-        spec.pid_mode = minato_engine::container::NamespaceMode::Host;
-    }
-    if plan.host_ipc {
-        spec.ipc_mode = minato_engine::container::NamespaceMode::Host;
-    }
-    spec.mounts = mounts(cx)?;
+    namespaces::join(cx, &mut spec)?;
+    spec.mounts = mounts(cx, image)?;
     spec.mounts.extend(file_mounts(cx));
     spec.tmpfs.clone_from(&plan.tmpfs);
     spec.shm_size_bytes = plan.shm_bytes;
@@ -182,12 +189,16 @@ fn args(
     Ok(args)
 }
 
-/// The image's variables, then those of environment files, then the task
+/// Those of links, then the image's variables, then those of environment files, then the task
 /// definition's, then the region where none has it, then where the task
 /// endpoint is.
 fn env(cx: &ContainerContext, image: &ImageFacts) -> Vec<String> {
     const REGION_NAMES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+    let links = link_env::variables(cx);
     let mut env: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, value) in &links {
+        env.insert(name, value);
+    }
     for pair in &image.env {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         env.insert(name, value);
@@ -241,13 +252,16 @@ fn netns(
 ) -> Result<Netns, StepError> {
     let missing =
         || StepError::new("ContainerNetworkingError", "there is no network");
+    // Docker gives such a container nothing, whatever the others share.
+    if cx.plan.network_disabled {
+        return Ok(Netns::New);
+    }
     Ok(match &cx.task.plan.network {
         NetworkPlan::Host => Netns::Host,
         NetworkPlan::None => Netns::New,
         NetworkPlan::Awsvpc(_) => {
             Netns::Path(cx.task_facts.netns.clone().ok_or_else(missing)?)
         }
-        NetworkPlan::Bridge if cx.plan.network_disabled => Netns::New,
         NetworkPlan::Bridge => Netns::Path(
             facts.address.as_ref().ok_or_else(missing)?.netns.clone(),
         ),

@@ -123,6 +123,9 @@ fn interface_name(cx: &ContainerContext, interface: &InterfacePlan) -> String {
 }
 
 fn address(cx: &ContainerContext, facts: &ContainerFacts) -> Option<Ipv4Addr> {
+    if cx.plan.network_disabled {
+        return None;
+    }
     match &cx.task.plan.network {
         NetworkPlan::Awsvpc(interface) => Some(interface.ip),
         NetworkPlan::Bridge => facts.address.as_ref().map(|address| address.ip),

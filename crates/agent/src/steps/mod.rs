@@ -7,7 +7,7 @@
 //! its undo. Two stock tests run over both lists: repeat each step, and fail
 //! each step in turn.
 //!
-//! A task has a list (cgroup, network, volumes), and each container has one
+//! A task has a list (volumes, cgroup, network, namespaces), and each container has one
 //! (secrets, environment files, image, address, ports, files, log, create,
 //! start).
 
@@ -20,9 +20,12 @@ mod efs;
 mod environment_files;
 mod files;
 mod image;
+mod image_volumes;
+mod link_env;
 mod log;
 mod login;
 mod mounts;
+mod namespaces;
 mod network;
 mod nofile;
 mod ports;
@@ -229,6 +232,9 @@ pub struct ContainerContext {
     pub plan: Arc<ContainerPlan>,
     /// Names and addresses of linked containers, for `/etc/hosts`.
     pub links: BTreeMap<String, (Vec<String>, Ipv4Addr)>,
+    /// The `VOLUME`s of the images of containers that were created before, by
+    /// the containers' names.
+    pub image_volumes: BTreeMap<String, Vec<String>>,
     /// By which the task endpoint knows it.
     pub token: Option<EndpointToken>,
     /// Its secrets, once they were fetched; in memory only.
@@ -250,6 +256,7 @@ pub fn task_steps() -> StepList<TaskContext, TaskFacts> {
         Box::new(volumes::Volumes),
         Box::new(cgroup::TaskCgroup),
         Box::new(network::TaskNetwork),
+        Box::new(namespaces::SharedNamespaces),
     ])
 }
 

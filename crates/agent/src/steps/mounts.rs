@@ -3,22 +3,43 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::volumes::source;
+use super::image_volumes::directories;
+use super::volumes::{Source, source};
 use super::{ContainerContext, StepError};
-use crate::runtime::BindMount;
+use crate::runtime::{BindMount, ImageFacts};
 use crate::task::plan::ContainerPlan;
 
 /// How far `volumesFrom` is followed; more is a circle, which the check of
 /// the dependencies has already refused.
 const DEPTH_MAX: usize = 32;
 
-/// A container's mounts: its own, and those of the containers it names.
+/// A container's mounts: its own, those of the containers it names, and the
+/// `VOLUME`s of its image.
 pub(super) fn mounts(
     cx: &ContainerContext,
+    image: &ImageFacts,
 ) -> Result<Vec<BindMount>, StepError> {
     let mut by_target = BTreeMap::new();
     collect(cx, &cx.plan, false, 0, &mut by_target)?;
+    // Those of the image come last: whatever else is mounted there wins.
+    for (path, dir) in directories(cx, &cx.plan, &image.volumes)? {
+        add(&mut by_target, path, Source::writable(dir), false);
+    }
     Ok(by_target.into_values().collect())
+}
+
+fn add(
+    by_target: &mut BTreeMap<PathBuf, BindMount>,
+    destination: PathBuf,
+    source: Source,
+    read_only: bool,
+) {
+    by_target.entry(destination.clone()).or_insert(BindMount {
+        source: source.path,
+        destination,
+        readonly: read_only || source.read_only,
+        within: source.within,
+    });
 }
 
 fn collect(
@@ -40,12 +61,15 @@ fn collect(
             })?;
         let source = source(&cx.task, &mount.volume, volume)?;
         // The container's own mounts come first and win.
-        by_target.entry(mount.path.clone()).or_insert(BindMount {
-            source: source.path,
-            destination: mount.path.clone(),
-            readonly: mount.read_only || read_only || source.read_only,
-            within: source.within,
-        });
+        let read_only = mount.read_only || read_only;
+        add(by_target, mount.path.clone(), source, read_only);
+    }
+    if depth > 0
+        && let Some(volumes) = cx.image_volumes.get(&plan.name)
+    {
+        for (path, dir) in directories(cx, plan, volumes)? {
+            add(by_target, path, Source::writable(dir), read_only);
+        }
     }
     for from in &plan.volumes_from {
         let other =

@@ -2,6 +2,7 @@
 
 mod environment_files;
 mod login;
+mod sharing;
 
 use std::sync::Arc;
 
@@ -59,6 +60,10 @@ fn full_task(network: &str) -> minato_wire::acs::Task {
         }]))
         .unwrap();
     }
+    if network == "none" {
+        task.pid_mode = Some("task".into());
+        task.ipc_mode = Some("task".into());
+    }
     task
 }
 
@@ -68,8 +73,12 @@ struct Fixture {
 }
 
 fn fixture(network: &str) -> Fixture {
+    fixture_of(&full_task(network))
+}
+
+fn fixture_of(task: &minato_wire::acs::Task) -> Fixture {
     let rig = Rig::new();
-    let plan = Arc::new(decode_task(&full_task(network)).unwrap());
+    let plan = Arc::new(decode_task(task).unwrap());
     let dir = rig.dir.path().join("tasks").join(TASK_ID);
     let task = TaskContext { services: rig.services(), plan, dir };
     Fixture { rig, task }
@@ -82,6 +91,7 @@ impl Fixture {
             task_facts,
             plan: Arc::new(self.task.plan.containers[0].clone()),
             links: BTreeMap::new(),
+            image_volumes: BTreeMap::new(),
             token: Some(EndpointToken::new(7)),
             secrets: SecretCell::default(),
             files: FileCell::default(),
@@ -92,7 +102,7 @@ impl Fixture {
     fn leftovers(&self) -> Vec<String> {
         let mut left = self.rig.runtime.leftovers();
         let of_container = &self.task.plan.containers[0].id;
-        for part in ["volumes", of_container] {
+        for part in ["volumes", "namespaces", of_container] {
             if self.task.dir.join(part).exists() {
                 left.push(part.into());
             }

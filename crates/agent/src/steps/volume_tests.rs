@@ -104,6 +104,34 @@ async fn a_task_volume_goes_with_its_task() {
 }
 
 #[tokio::test]
+async fn what_is_on_the_host_is_mounted_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = |path: &Path| {
+        task(json!({"name": "data", "host": {"sourcePath": path}}))
+    };
+    let file = dir.path().join("file");
+    fs::write(&file, "kept").unwrap();
+    let socket = dir.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for path in [&file, &socket, Path::new("/dev/null")] {
+        let mounted = up(&at(dir.path(), &host(path))).await.unwrap();
+        assert_eq!(mounted, Source::writable(path.to_owned()));
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"kept");
+    // What is not there becomes a directory, as Docker makes it.
+    let missing = dir.path().join("new/deep");
+    let cx = at(dir.path(), &host(&missing));
+    up(&cx).await.unwrap();
+    assert!(missing.is_dir());
+    // It is the host's, and stays.
+    down(&cx).await;
+    assert!(missing.is_dir() && file.exists());
+    let blocked = file.join("below");
+    let error = up(&at(dir.path(), &host(&blocked))).await.unwrap_err();
+    assert_eq!(error.kind, "CannotCreateVolumeError");
+}
+
+#[tokio::test]
 async fn a_shared_volume_outlives_its_tasks() {
     let dir = tempfile::tempdir().unwrap();
     let shared = json!({"scope": "shared", "autoprovision": false});

@@ -73,6 +73,8 @@ fn make(
     volume: &VolumePlan,
 ) -> Result<(), StepError> {
     match volume {
+        // A file, a socket or a device is mounted as it is.
+        VolumePlan::Host(path) if path.exists() => Ok(()),
         VolumePlan::Task | VolumePlan::Host(_) => {
             let path = source(cx, name, volume)?.path;
             fs::create_dir_all(&path).map_err(|error| {

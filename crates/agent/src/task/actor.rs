@@ -305,6 +305,7 @@ impl Actor {
                 task_facts: self.record.facts.clone(),
                 plan: Arc::new(container.clone()),
                 links: links(plan, &self.record, name),
+                image_volumes: image_volumes(&self.record),
                 token: known.token.clone(),
                 secrets: SecretCell::default(),
                 files: FileCell::default(),
@@ -533,6 +534,17 @@ fn links(
         }
     }
     links
+}
+
+/// The `VOLUME`s of the images that are known by now, as are those of whoever
+/// a container that is started has volumes from.
+fn image_volumes(record: &TaskRecord) -> BTreeMap<String, Vec<String>> {
+    let of = |known: &ContainerRecord| {
+        let image = known.facts.image.as_ref();
+        image.map(|image| image.volumes.clone()).unwrap_or_default()
+    };
+    let all = record.containers.iter();
+    all.map(|(name, known)| (name.clone(), of(known))).collect()
 }
 
 async fn wait_for(work: &mut Option<JoinHandle<()>>) {

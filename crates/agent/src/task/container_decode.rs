@@ -17,9 +17,8 @@ use crate::runtime::{DeviceMapping, PortProtocol, TmpfsMount, Ulimit};
 /// The kernel's bounds of CPU shares; ECS moves a value to the nearer one.
 const CPU_SHARES: std::ops::RangeInclusive<u64> = 2..=262_144;
 
-/// Makes the plan of a container of `task`.
+/// Makes the plan of a container of a task.
 pub(crate) fn decode_container(
-    task: &acs::Task,
     task_id: &str,
     container: &acs::Container,
 ) -> Result<ContainerPlan, DecodeTaskError> {
@@ -64,8 +63,6 @@ pub(crate) fn decode_container(
         start_timeout: seconds(container.start_timeout),
         stop_timeout: seconds(container.stop_timeout),
         log: decode_log(host.log_config.as_ref(), task_id, name, &id)?,
-        host_pid: task.pid_mode.as_deref() == Some("host"),
-        host_ipc: task.ipc_mode.as_deref() == Some("host"),
         id,
         ..ContainerPlan::default()
     };
@@ -343,8 +340,11 @@ fn decode_health(
         Some((kind, words)) if kind == "CMD" && !words.is_empty() => {
             words.to_vec()
         }
-        Some((kind, [line])) if kind == "CMD-SHELL" => {
-            vec!["/bin/sh".into(), "-c".into(), line.clone()]
+        // Docker puts the shell before whatever words follow: the first is
+        // the line, and the others are its arguments.
+        Some((kind, words)) if kind == "CMD-SHELL" && !words.is_empty() => {
+            let shell = ["/bin/sh", "-c"].map(str::to_owned);
+            shell.iter().chain(words).cloned().collect()
         }
         Some(_) => {
             return Err(malformed("a health check is CMD or CMD-SHELL"));
@@ -419,8 +419,6 @@ fn apply_host_config(
         .shm_size
         .and_then(|size| u64::try_from(size).ok())
         .filter(|size| *size > 0);
-    plan.host_pid |= host.pid_mode.as_deref() == Some("host");
-    plan.host_ipc |= host.ipc_mode.as_deref() == Some("host");
     for option in host.security_opt.unwrap_or_default() {
         match option.as_str() {
             "no-new-privileges" | "no-new-privileges:true" => {

@@ -13,7 +13,9 @@ use std::time::Duration;
 use minato_wire::acs;
 
 use super::container_decode::decode_container;
-use super::plan::{Condition, InterfacePlan, NetworkPlan, TaskPlan};
+use super::plan::{
+    Condition, InterfacePlan, IpcPlan, NetworkPlan, PidPlan, TaskPlan,
+};
 use super::volume_decode::decode_volumes;
 
 /// Most containers a task may have; ECS allows 10, and its own sidecars.
@@ -70,7 +72,7 @@ pub fn decode_task(task: &acs::Task) -> Result<TaskPlan, DecodeTaskError> {
     let volumes = decode_volumes(task)?;
     let mut containers = vec![];
     for container in &task.containers {
-        containers.push(decode_container(task, &id, container)?);
+        containers.push(decode_container(&id, container)?);
     }
     let memory_mib = task.memory.unwrap_or(0);
     let plan = TaskPlan {
@@ -85,6 +87,8 @@ pub fn decode_task(task: &acs::Task) -> Result<TaskPlan, DecodeTaskError> {
             task.execution_role_credentials.as_ref(),
         ),
         network,
+        pid: decode_pid(task)?,
+        ipc: decode_ipc(task)?,
         cpus: task.cpu.filter(|cpus| *cpus > 0.0),
         memory_bytes: u64::try_from(memory_mib)
             .ok()
@@ -126,15 +130,26 @@ fn refuse_unsupported(task: &acs::Task) -> Result<(), DecodeTaskError> {
     if task.enable_fault_injection == Some(true) {
         return Err(unsupported("enableFaultInjection"));
     }
-    match task.pid_mode.as_deref() {
-        None | Some("" | "host") => {}
-        Some(mode) => return Err(unsupported(format!("pidMode {mode}"))),
-    }
-    match task.ipc_mode.as_deref() {
-        None | Some("" | "host") => {}
-        Some(mode) => return Err(unsupported(format!("ipcMode {mode}"))),
-    }
     Ok(())
+}
+
+fn decode_pid(task: &acs::Task) -> Result<PidPlan, DecodeTaskError> {
+    match task.pid_mode.as_deref() {
+        None | Some("") => Ok(PidPlan::Own),
+        Some("task") => Ok(PidPlan::Task),
+        Some("host") => Ok(PidPlan::Host),
+        Some(mode) => Err(malformed(format!("pidMode {mode:?}"))),
+    }
+}
+
+fn decode_ipc(task: &acs::Task) -> Result<IpcPlan, DecodeTaskError> {
+    match task.ipc_mode.as_deref() {
+        None | Some("") => Ok(IpcPlan::Own),
+        Some("none") => Ok(IpcPlan::None),
+        Some("task") => Ok(IpcPlan::Task),
+        Some("host") => Ok(IpcPlan::Host),
+        Some(mode) => Err(malformed(format!("ipcMode {mode:?}"))),
+    }
 }
 
 fn decode_network(task: &acs::Task) -> Result<NetworkPlan, DecodeTaskError> {

@@ -33,6 +33,10 @@ pub struct TaskPlan {
     pub execution_credentials_id: Option<String>,
     /// How it is connected.
     pub network: NetworkPlan,
+    /// Whose processes its containers see.
+    pub pid: PidPlan,
+    /// Whose shared memory, semaphores and message queues they have.
+    pub ipc: IpcPlan,
     /// Limit on CPU time, in CPUs.
     pub cpus: Option<f64>,
     /// Limit on memory.
@@ -57,6 +61,30 @@ impl TaskPlan {
         let TaskPlan { family, revision, .. } = self;
         format!("ecs-{family}-{revision}-{volume}-{digits}")
     }
+}
+
+/// Which process namespace a task's containers have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PidPlan {
+    /// Each its own.
+    Own,
+    /// One for all of the task.
+    Task,
+    /// The host's.
+    Host,
+}
+
+/// Which IPC namespace a task's containers have, and which `/dev/shm`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpcPlan {
+    /// Each its own.
+    Own,
+    /// Each its own, and no `/dev/shm`.
+    None,
+    /// One for all of the task.
+    Task,
+    /// The host's.
+    Host,
 }
 
 /// How a task is connected.
@@ -274,10 +302,6 @@ pub struct ContainerPlan {
     pub sysctls: BTreeMap<String, String>,
     /// Overrides the image's stop signal.
     pub stop_signal: Option<String>,
-    /// Process namespace of the host's.
-    pub host_pid: bool,
-    /// IPC namespace of the host's.
-    pub host_ipc: bool,
     /// Whether a small init reaps its orphans.
     pub init: bool,
     /// Whether set-user-id programs gain nothing.

@@ -110,6 +110,9 @@ pub struct TaskFacts {
     /// The task's network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<PathBuf>,
+    /// The container that holds the namespaces which the others share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
 }
 
 /// What a container shows the task endpoint to be known: 122 random bits.

@@ -1,0 +1,72 @@
+//! The promise: nothing twice, and nothing that nobody asks for.
+
+use std::collections::BTreeSet;
+
+use minato_core::task_definition::requires_attributes;
+use minato_wire::ecs::TaskDefinition;
+use serde_json::json;
+
+use super::*;
+
+/// What no definition asks for, and why it is told all the same.
+const UNASKED: [(&str, &str); 10] = [
+    ("docker-remote-api.1.17", "some versions came with nothing we use"),
+    ("docker-remote-api.1.20", "the same"),
+    ("docker-remote-api.1.21", "the same"),
+    ("docker-remote-api.1.23", "the same"),
+    ("docker-remote-api.1.28", "the same"),
+    ("docker-remote-api.1.30", "the same"),
+    ("docker-remote-api.1.32", "the same"),
+    ("logging-driver.none", "the agent's default, which the API cannot name"),
+    ("increased-task-cpu-limit", "asked for above ten vCPUs"),
+    ("full-sync", "read by the control plane itself"),
+];
+
+fn definition() -> TaskDefinition {
+    serde_json::from_value(json!({
+        "networkMode": "awsvpc",
+        "taskRoleArn": "role", "executionRoleArn": "role",
+        "cpu": "256", "pidMode": "task",
+        "volumes": [{"name": "v", "dockerVolumeConfiguration": {}}],
+        "containerDefinitions": [{
+            "name": "a", "image": "a", "privileged": true,
+            "healthCheck": {"command": ["CMD", "true"]},
+            "dependsOn": [{"containerName": "b", "condition": "START"}],
+            "repositoryCredentials": {"credentialsParameter": "s"},
+            "restartPolicy": {"enabled": true},
+            "logConfiguration": {"logDriver": "awslogs"},
+            "secrets": [
+                {"name": "A", "valueFrom": "arn:aws:secretsmanager:r:1:x"},
+                {"name": "B", "valueFrom": "parameter"},
+            ],
+            "linuxParameters": {"initProcessEnabled": true,
+                "sharedMemorySize": 5},
+        }, {
+            "name": "b", "image": "b",
+            "logConfiguration": {"logDriver": "json-file"},
+        }],
+    }))
+    .unwrap()
+}
+
+#[test]
+fn every_capability_is_told_once_and_asked_for() {
+    let told: BTreeSet<&str> = CAPABILITIES.into_iter().collect();
+    assert_eq!(told.len(), CAPABILITIES.len());
+    let mut asked = BTreeSet::new();
+    for mode in ["awsvpc", "host"] {
+        let mut definition = definition();
+        definition.network_mode = serde_json::from_value(json!(mode)).unwrap();
+        let attributes = requires_attributes(&definition);
+        asked.extend(attributes.into_iter().filter_map(|one| one.name));
+    }
+    let is_unasked = |name: &str| {
+        let end = |known: &str| name.ends_with(&format!(".{known}"));
+        UNASKED.iter().any(|(known, _)| end(known))
+    };
+    let idle: Vec<&&str> = told
+        .iter()
+        .filter(|name| !asked.contains(**name) && !is_unasked(name))
+        .collect();
+    assert_eq!(idle, Vec::<&&str>::new());
+}
