@@ -13,7 +13,9 @@ mod site;
 
 pub use boto::{Boto, CallError};
 pub use leftovers::Traces;
-pub use programs::{IMAGE, image_archive, minato_program, repository};
+pub use programs::{
+    IMAGE, image_archive, make_image, minato_program, repository,
+};
 pub use site::Site;
 
 use std::time::Duration;

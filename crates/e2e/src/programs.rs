@@ -37,37 +37,44 @@ pub fn image_archive() -> &'static Path {
 /// Makes the archive beside the programs: nobody drops what is static, so a
 /// temporary directory would stay behind.
 fn make_archive() -> Result<PathBuf> {
+    make_image(IMAGE, &["--cmd", "/bin/sh"], &target()?.join("e2e-image.tar"))?;
+    Ok(target()?.join("e2e-image.tar"))
+}
+
+/// Makes an archive of busybox under a name, with further arguments of
+/// `mkimage`.
+pub fn make_image(name: &str, more: &[&str], archive: &Path) -> Result<()> {
     let mkimage = built(
         "examples/mkimage",
         &["-p", "minato-engine", "--example", "mkimage"],
     )?;
     let dir = tempfile::tempdir()?;
     let root = dir.path().join("root");
-    for name in ["bin", "etc", "tmp"] {
-        std::fs::create_dir_all(root.join(name))?;
+    for dir in ["bin", "etc", "tmp"] {
+        std::fs::create_dir_all(root.join(dir))?;
     }
     std::fs::copy("/bin/busybox", root.join("bin/busybox"))
         .context("the package busybox-static is missing")?;
-    for name in APPLETS {
-        std::os::unix::fs::symlink("busybox", root.join("bin").join(name))?;
+    for applet in APPLETS {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(applet))?;
     }
     std::fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n")?;
     std::fs::write(root.join("etc/group"), "root:x:0:\n")?;
     let made = dir.path().join("image.tar");
     let status = Command::new(mkimage)
-        .args(["--name", IMAGE, "--cmd", "/bin/sh"])
+        .args(["--name", name])
+        .args(more)
         .arg("--root")
         .arg(&root)
         .arg("-o")
         .arg(&made)
         .status()?;
     ensure!(status.success(), "mkimage failed: {status}");
-    let archive = target()?.join("e2e-image.tar");
     // Whole at every moment: other tests may be reading the one of before.
     let fresh = archive.with_extension(std::process::id().to_string());
     std::fs::copy(&made, &fresh)?;
-    std::fs::rename(&fresh, &archive)?;
-    Ok(archive)
+    std::fs::rename(&fresh, archive)?;
+    Ok(())
 }
 
 /// The directory of the programs that were built beside this test.

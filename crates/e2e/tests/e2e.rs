@@ -22,6 +22,8 @@ mod env_files;
 mod flow;
 #[path = "e2e/hostile.rs"]
 mod hostile;
+#[path = "e2e/members.rs"]
+mod members;
 #[path = "e2e/ports.rs"]
 mod ports;
 #[path = "e2e/rehearse.rs"]

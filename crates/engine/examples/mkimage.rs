@@ -1,7 +1,7 @@
 //! Makes a loadable image of a directory, with no tool but this one:
 //! `mkimage --root DIR --name REF [--cmd ARG]... [--entrypoint ARG]...
 //! [--env NAME=VALUE]... [--workdir DIR] [--user USER] [--stop-signal SIG]
-//! [--expose PORT/PROTO]... -o out.tar`
+//! [--expose PORT/PROTO]... [--volume DIR]... -o out.tar`
 
 use std::{error::Error, fs::File, path::PathBuf, process::ExitCode};
 
@@ -46,6 +46,7 @@ fn parse(
             "--user" => config.user = value,
             "--stop-signal" => config.stop_signal = Some(value),
             "--expose" => config.exposed_ports.push(value),
+            "--volume" => config.volumes.push(value),
             "-o" | "--output" => out = Some(PathBuf::from(value)),
             _ => return Err(format!("unknown option {flag}").into()),
         }
