@@ -21,9 +21,6 @@ pub(super) struct SharedNamespaces;
 
 const KIND: &str = "ResourceInitializationError";
 
-/// The kernel kills others first: what it holds is worth more than it takes.
-const OOM_SCORE: i32 = -998;
-
 fn is_shared(plan: &TaskPlan) -> bool {
     plan.pid == PidPlan::Task || plan.ipc == IpcPlan::Task
 }
@@ -63,7 +60,6 @@ impl Step<TaskContext, TaskFacts> for SharedNamespaces {
             spec.capabilities =
                 Capabilities { add: vec![], drop: vec!["ALL".into()] };
             spec.no_new_privileges = true;
-            spec.oom_score_adj = Some(OOM_SCORE);
             spec.log =
                 LogLimits { segment_bytes: 64 << 10, max_bytes: 64 << 10 };
             let runtime = &cx.services.runtime;
