@@ -73,6 +73,9 @@ messages! {
     Firewall = "MinatoFirewallMessage" (Box<Firewall>),
     /// Agent: the host enforces them, or will after the next try.
     FirewallAck = "MinatoFirewallAckRequest" (FirewallAck),
+    /// Server: somebody wants to run a command in a container. Minato's own:
+    /// on AWS an SSM agent in the container is told, over its own channel.
+    ExecuteCommand = "ExecuteCommandMessage" (Box<ExecuteCommand>),
     /// Server: fetch a new agent.
     StageUpdate = "StageUpdateMessage" (Update),
     /// Server: change to the fetched agent.
@@ -373,6 +376,35 @@ pub struct TaskStopVerificationAck {
     /// Those of the candidates that are to stop.
     #[serde(default, deserialize_with = "or_default")]
     pub stop_tasks: Vec<TaskIdentifier>,
+}
+
+/// [`Message::ExecuteCommand`].
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecuteCommand {
+    /// Names the message.
+    pub message_id: String,
+    /// The session, whose data channel the agent is to open.
+    pub session_id: String,
+    /// What the agent opens it with, once.
+    pub token_value: String,
+    /// The task.
+    pub task_arn: String,
+    /// The container's name.
+    pub container_name: String,
+    /// The command, as the caller gave it.
+    pub command: String,
+}
+
+impl fmt::Debug for ExecuteCommand {
+    // The token stays out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecuteCommand")
+            .field("session_id", &self.session_id)
+            .field("task_arn", &self.task_arn)
+            .field("container_name", &self.container_name)
+            .finish_non_exhaustive()
+    }
 }
 
 /// [`Message::StageUpdate`] and [`Message::PerformUpdate`].

@@ -19,6 +19,7 @@ pub mod protocol;
 pub mod secretsmanager;
 pub mod sigv4;
 pub mod ssm;
+pub mod ssm_channel;
 pub mod sts;
 pub mod tcs;
 pub mod text;

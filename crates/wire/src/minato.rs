@@ -32,6 +32,13 @@ static OPERATIONS: &[m::Operation] = &[
         result_wrapper: None,
         errors: &["InvalidParameterException", "ClusterNotFoundException"],
     },
+    m::Operation {
+        name: "SweepVolumes",
+        input: Some(&SWEEP_INPUT),
+        output: Some(&SWEEP_OUTPUT),
+        result_wrapper: None,
+        errors: &["InvalidParameterException"],
+    },
 ];
 
 /// Asks which hosts could take one more task of a service, and what the
@@ -180,6 +187,41 @@ static INTERRUPT_INPUT: m::Shape = m::Shape::Structure(m::Structure {
 static INTERRUPT_OUTPUT: m::Shape = m::Shape::Structure(m::Structure {
     name: "InterruptSpotTasksResponse",
     members: &[member("taskArns", &STRINGS)],
+});
+
+/// By which an agent learns which of the volumes that it kept were deleted
+/// since, and says which of those are gone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SweepVolumesRequest {
+    /// Volumes that this host has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_ids: Option<Vec<String>>,
+    /// Deleted ones whose files it has removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removed_volume_ids: Option<Vec<String>>,
+}
+
+/// Which volumes are to go.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SweepVolumesResponse {
+    /// Those of the host's that were deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_volume_ids: Option<Vec<String>>,
+}
+
+static SWEEP_INPUT: m::Shape = m::Shape::Structure(m::Structure {
+    name: "SweepVolumesRequest",
+    members: &[
+        member("volumeIds", &STRINGS),
+        member("removedVolumeIds", &STRINGS),
+    ],
+});
+
+static SWEEP_OUTPUT: m::Shape = m::Shape::Structure(m::Structure {
+    name: "SweepVolumesResponse",
+    members: &[member("deletedVolumeIds", &STRINGS)],
 });
 
 const fn member(name: &'static str, shape: &'static m::Shape) -> m::Member {

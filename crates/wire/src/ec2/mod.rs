@@ -17,6 +17,7 @@ mod security_group;
 mod shared;
 mod subnet;
 mod tag;
+mod volume;
 mod vpc;
 
 pub use network::*;
@@ -25,6 +26,7 @@ pub use security_group::*;
 pub use shared::*;
 pub use subnet::*;
 pub use tag::*;
+pub use volume::*;
 pub use vpc::*;
 
 /// The whole API.
@@ -104,6 +106,13 @@ static OPERATIONS: &[crate::model::Operation] = &[
         errors: &[],
     },
     crate::model::Operation {
+        name: "DeleteVolume",
+        input: Some(&schema::DeleteVolumeRequest),
+        output: None,
+        result_wrapper: None,
+        errors: &[],
+    },
+    crate::model::Operation {
         name: "DeleteVpc",
         input: Some(&schema::DeleteVpcRequest),
         output: None,
@@ -170,6 +179,13 @@ static OPERATIONS: &[crate::model::Operation] = &[
         name: "DescribeTags",
         input: Some(&schema::DescribeTagsRequest),
         output: Some(&schema::DescribeTagsResult),
+        result_wrapper: None,
+        errors: &[],
+    },
+    crate::model::Operation {
+        name: "DescribeVolumes",
+        input: Some(&schema::DescribeVolumesRequest),
+        output: Some(&schema::DescribeVolumesResult),
         result_wrapper: None,
         errors: &[],
     },
@@ -477,7 +493,6 @@ static UNSERVED: &[&str] = &[
     "DeleteVerifiedAccessGroup",
     "DeleteVerifiedAccessInstance",
     "DeleteVerifiedAccessTrustProvider",
-    "DeleteVolume",
     "DeleteVpcBlockPublicAccessExclusion",
     "DeleteVpcEncryptionControl",
     "DeleteVpcEndpointConnectionNotifications",
@@ -653,7 +668,6 @@ static UNSERVED: &[&str] = &[
     "DescribeVerifiedAccessTrustProviders",
     "DescribeVolumeAttribute",
     "DescribeVolumeStatus",
-    "DescribeVolumes",
     "DescribeVolumesModifications",
     "DescribeVpcBlockPublicAccessExclusions",
     "DescribeVpcBlockPublicAccessOptions",

@@ -411,19 +411,6 @@ AwsCodestarConnectionsManaged = "aws_codestar_connections_managed",
 } }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct OperatorResponse {
-    #[serde(rename = "Managed", skip_serializing_if = "Option::is_none")]
-    pub managed: Option<bool>,
-    #[serde(rename = "Principal", skip_serializing_if = "Option::is_none")]
-    pub principal: Option<String>,
-    #[serde(
-        rename = "HiddenByDefault",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub hidden_by_default: Option<bool>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PublicIpDnsNameOptions {
     #[serde(
         rename = "DnsHostnameType",

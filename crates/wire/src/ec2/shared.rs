@@ -50,6 +50,19 @@ Public = "public",
 Private = "private",
 } }
 
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OperatorResponse {
+    #[serde(rename = "Managed", skip_serializing_if = "Option::is_none")]
+    pub managed: Option<bool>,
+    #[serde(rename = "Principal", skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    #[serde(
+        rename = "HiddenByDefault",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub hidden_by_default: Option<bool>,
+}
+
 crate::string_enum! { ResourceType {
 CapacityReservation = "capacity-reservation",
 ClientVpnEndpoint = "client-vpn-endpoint",

@@ -2,6 +2,11 @@
 
 use crate::ApiError;
 
+/// `DoesNotExistException`, HTTP 400.
+pub fn does_not_exist_exception(message: impl Into<String>) -> ApiError {
+    ApiError::new("DoesNotExistException", 400, message)
+}
+
 /// `HierarchyLevelLimitExceededException`, HTTP 400.
 pub fn hierarchy_level_limit_exceeded_exception(
     message: impl Into<String>,

@@ -12,10 +12,12 @@
 pub mod error;
 mod parameter;
 pub mod schema;
+mod session;
 mod shared;
 mod tag;
 
 pub use parameter::*;
+pub use session::*;
 pub use shared::*;
 pub use tag::*;
 
@@ -177,6 +179,20 @@ static OPERATIONS: &[crate::model::Operation] = &[
         ],
     },
     crate::model::Operation {
+        name: "ResumeSession",
+        input: Some(&schema::ResumeSessionRequest),
+        output: Some(&schema::ResumeSessionResponse),
+        result_wrapper: None,
+        errors: &["DoesNotExistException", "InternalServerError"],
+    },
+    crate::model::Operation {
+        name: "TerminateSession",
+        input: Some(&schema::TerminateSessionRequest),
+        output: Some(&schema::TerminateSessionResponse),
+        result_wrapper: None,
+        errors: &["InternalServerError"],
+    },
+    crate::model::Operation {
         name: "UnlabelParameterVersion",
         input: Some(&schema::UnlabelParameterVersionRequest),
         output: Some(&schema::UnlabelParameterVersionResult),
@@ -299,7 +315,6 @@ static UNSERVED: &[&str] = &[
     "RegisterTargetWithMaintenanceWindow",
     "RegisterTaskWithMaintenanceWindow",
     "ResetServiceSetting",
-    "ResumeSession",
     "SendAutomationSignal",
     "SendCommand",
     "StartAccessRequest",
@@ -309,7 +324,6 @@ static UNSERVED: &[&str] = &[
     "StartExecutionPreview",
     "StartSession",
     "StopAutomationExecution",
-    "TerminateSession",
     "UpdateAssociation",
     "UpdateAssociationStatus",
     "UpdateDocument",

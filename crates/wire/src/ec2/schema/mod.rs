@@ -17,5 +17,7 @@ mod subnet;
 pub use subnet::*;
 mod tag;
 pub use tag::*;
+mod volume;
+pub use volume::*;
 mod vpc;
 pub use vpc::*;

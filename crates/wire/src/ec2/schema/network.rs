@@ -258,8 +258,6 @@ pub static ConnectionTrackingConfiguration: m::Shape =
         ],
     });
 
-pub static DateTime: m::Shape = m::Shape::Timestamp;
-
 pub static DescribeAvailabilityZonesRequest: m::Shape =
     m::Shape::Structure(m::Structure {
         name: "DescribeAvailabilityZonesRequest",
@@ -942,33 +940,6 @@ pub static NetworkInterfaceType: m::Shape = m::Shape::String(m::Text {
         "gateway_load_balancer_endpoint",
         "iot_rules_managed",
         "aws_codestar_connections_managed",
-    ],
-});
-
-pub static OperatorResponse: m::Shape = m::Shape::Structure(m::Structure {
-    name: "OperatorResponse",
-    members: &[
-        m::Member {
-            name: "Managed",
-            location_name: Some("managed"),
-            query_name: None,
-            required: false,
-            shape: &Boolean,
-        },
-        m::Member {
-            name: "Principal",
-            location_name: Some("principal"),
-            query_name: None,
-            required: false,
-            shape: &String,
-        },
-        m::Member {
-            name: "HiddenByDefault",
-            location_name: Some("hiddenByDefault"),
-            query_name: None,
-            required: false,
-            shape: &Boolean,
-        },
     ],
 });
 

@@ -41,6 +41,8 @@ pub static BlockPublicAccessStates: m::Shape =
 
 pub static Boolean: m::Shape = m::Shape::Boolean;
 
+pub static DateTime: m::Shape = m::Shape::Timestamp;
+
 pub static Filter: m::Shape = m::Shape::Structure(m::Structure {
     name: "Filter",
     members: &[
@@ -89,6 +91,33 @@ pub static Ipv6AddressAttribute: m::Shape = m::Shape::String(m::Text {
 });
 
 pub static NetmaskLength: m::Shape = m::Shape::Integer(m::Range::ANY);
+
+pub static OperatorResponse: m::Shape = m::Shape::Structure(m::Structure {
+    name: "OperatorResponse",
+    members: &[
+        m::Member {
+            name: "Managed",
+            location_name: Some("managed"),
+            query_name: None,
+            required: false,
+            shape: &Boolean,
+        },
+        m::Member {
+            name: "Principal",
+            location_name: Some("principal"),
+            query_name: None,
+            required: false,
+            shape: &String,
+        },
+        m::Member {
+            name: "HiddenByDefault",
+            location_name: Some("hiddenByDefault"),
+            query_name: None,
+            required: false,
+            shape: &Boolean,
+        },
+    ],
+});
 
 pub static ResourceType: m::Shape = m::Shape::String(m::Text {
     length: m::Range::ANY,

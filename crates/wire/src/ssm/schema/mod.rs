@@ -7,6 +7,8 @@
 
 mod parameter;
 pub use parameter::*;
+mod session;
+pub use session::*;
 mod shared;
 pub use shared::*;
 mod tag;
