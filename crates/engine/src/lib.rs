@@ -10,3 +10,4 @@ pub mod container;
 pub mod image;
 pub mod network;
 mod time;
+pub mod volume;

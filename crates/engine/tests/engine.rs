@@ -3,3 +3,4 @@
 
 mod container;
 mod image;
+mod volume;

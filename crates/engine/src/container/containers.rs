@@ -38,6 +38,9 @@ mod recover;
 mod remove;
 mod restart;
 mod start;
+mod terminal;
+
+pub use terminal::{Terminal, TerminalInput};
 
 /// How long a shim may take to answer; it does nothing that takes long.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

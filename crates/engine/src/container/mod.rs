@@ -29,7 +29,7 @@ mod spec;
 mod user;
 
 pub use caps::UnknownCapability;
-pub use containers::{Containers, ContainersConfig};
+pub use containers::{Containers, ContainersConfig, Terminal, TerminalInput};
 pub use devices::DeviceError;
 pub use error::*;
 pub use in_use::layers_in_use;

@@ -1,13 +1,17 @@
 //! The daemon's ear at one shim: hears of log lines and of the end.
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
-use std::os::fd::AsRawFd;
+use std::io::{self, ErrorKind, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
 use super::containers::Entry;
@@ -55,6 +59,27 @@ impl ShimConnection {
         }
     }
 
+    /// As [`ShimConnection::receive`], with the descriptor that came along.
+    pub(super) async fn receive_with_fd(
+        &mut self,
+    ) -> io::Result<(Answer, Option<OwnedFd>)> {
+        let mut fd = None;
+        loop {
+            if let Some(answer) = decode(&mut self.buffer)? {
+                return Ok((answer, fd));
+            }
+            let stream = &self.stream;
+            let read = || receive_some(stream.as_fd());
+            let (bytes, came) =
+                stream.async_io(Interest::READABLE, read).await?;
+            if bytes.is_empty() {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            self.buffer.extend_from_slice(&bytes);
+            fd = came.or(fd);
+        }
+    }
+
     pub(super) async fn ask(
         &mut self,
         body: RequestBody,
@@ -62,6 +87,29 @@ impl ShimConnection {
         self.send(body).await?;
         self.receive().await
     }
+}
+
+/// Reads what is there, and at most one descriptor.
+fn receive_some(
+    stream: BorrowedFd<'_>,
+) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    let mut bytes = vec![0; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = recvmsg(
+        stream,
+        &mut [IoSliceMut::new(&mut bytes)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    bytes.truncate(received.bytes);
+    let mut fd = None;
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut fds) = message {
+            fd = fds.next().or(fd);
+        }
+    }
+    Ok((bytes, fd))
 }
 
 /// Follows a shim until it is gone, publishing what it says.
@@ -85,7 +133,10 @@ pub(super) async fn follow(
                 Ok(())
             }
             Ok(
-                Answer::Ok | Answer::Refused { .. } | Answer::ExecEnded { .. },
+                Answer::Ok
+                | Answer::Refused { .. }
+                | Answer::Terminal
+                | Answer::ExecEnded { .. },
             ) => Err(ErrorKind::InvalidData.into()),
             Err(e) => Err(e),
         };

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Exit, SecretEnv, Started};
+use super::{Exit, SecretEnv, Started, TerminalSize};
 
 /// Version of requests and answers.
 pub(crate) const PROTOCOL: u32 = 1;
@@ -140,8 +140,20 @@ pub(crate) struct Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum RequestBody {
     Ping,
-    Signal { number: i32 },
-    Exec { process: Box<ProcessPlan>, output_max_bytes: usize },
+    Signal {
+        number: i32,
+    },
+    Exec {
+        process: Box<ProcessPlan>,
+        output_max_bytes: usize,
+    },
+    /// As `Exec`, in a terminal of its own. Answered by [`Answer::Terminal`],
+    /// then by `Ok` or `Refused`, and at the end by [`Answer::ExecEnded`].
+    /// A shim of an earlier build refuses it as a request it cannot read.
+    ExecTerminal {
+        process: Box<ProcessPlan>,
+        size: TerminalSize,
+    },
     Watch,
 }
 
@@ -152,6 +164,8 @@ pub(crate) enum Answer {
     Ok,
     /// Not done, and why.
     Refused { message: String, errno: Option<i32> },
+    /// The controlling end of an exec's terminal comes with this frame.
+    Terminal,
     /// An exec has ended.
     ExecEnded { code: i32, output: Hex, truncated: bool },
     /// Event of a watch: new log lines have been written.

@@ -91,6 +91,11 @@ pub struct ContainerSpec {
     pub layers: Vec<PathBuf>,
     /// Mounts the root file system read-only.
     pub readonly_rootfs: bool,
+    /// A directory for what it writes, on a file system that overlayfs can
+    /// write to; with the container's other files where there is none. Whoever
+    /// gives it removes it.
+    #[serde(default)]
+    pub writable: Option<PathBuf>,
     /// Command and arguments; must not be empty.
     pub args: Vec<String>,
     /// `NAME=value` pairs in order; PATH, HOSTNAME and HOME are added if missing.
@@ -171,6 +176,7 @@ impl ContainerSpec {
             id,
             layers,
             readonly_rootfs: false,
+            writable: None,
             args,
             env: vec![],
             cwd: String::new(),
@@ -369,6 +375,15 @@ pub struct ExecSpec {
     pub user: Option<String>,
     /// Most output kept; the rest is read and thrown away. At most 1 MiB.
     pub output_max_bytes: usize,
+}
+
+/// How large a terminal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Characters in a line.
+    pub cols: u16,
+    /// Lines.
+    pub rows: u16,
 }
 
 /// What a command run by `Containers::exec` gave back.

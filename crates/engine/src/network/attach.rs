@@ -279,7 +279,7 @@ impl Inner {
     }
 
     /// Waits for other operations on the same id; refuses impossible ids.
-    fn turn(
+    pub(super) fn turn(
         &self,
         kind: AttachmentKind,
         id: &str,
@@ -297,7 +297,7 @@ impl Inner {
         super::leftovers::pin_dir(&self.config.run_dir, &self.config.name)
     }
 
-    fn pin_path(&self, kind: AttachmentKind, id: &str) -> PathBuf {
+    pub(super) fn pin_path(&self, kind: AttachmentKind, id: &str) -> PathBuf {
         self.pin_dir().join(format!("{kind}-{id}"))
     }
 

@@ -9,7 +9,7 @@ use super::firewall::{self, Segment};
 use super::netlink::{Family, Socket};
 use super::open::bridge_names;
 use super::route::{self, Link};
-use super::{forwarding, groups, namespace};
+use super::{forwarding, groups, inside, namespace};
 
 /// Where the namespaces of the network `name` are pinned.
 pub(super) fn pin_dir(run_dir: &Path, name: &str) -> PathBuf {
@@ -33,6 +33,7 @@ pub fn leftovers(name: &str) -> Vec<String> {
     };
     add(interfaces(name));
     add(tables(name));
+    add(faults(name));
     add(pins(name));
     add(forwarding::rules_left(&segments(name)));
     found
@@ -62,6 +63,7 @@ pub(super) fn remove(
         .doing("delete the security groups' rules")?;
     firewall::table_delete(&mut netfilter, name)
         .doing("delete the nftables table")?;
+    inside::remove_host_faults(name)?;
     forwarding::switch_back(name, run_dir)?;
     let dir = pin_dir(run_dir, name);
     let shown = dir.display();
@@ -109,6 +111,11 @@ fn tables(name: &str) -> Result<Vec<String>, NetworkStepError> {
     let ours = [firewall::table_name(name), groups::table_name(name)];
     tables.retain(|table| ours.contains(table));
     Ok(tables.into_iter().map(|t| format!("nftables table {t}")).collect())
+}
+
+fn faults(name: &str) -> Result<Vec<String>, NetworkStepError> {
+    let tables = inside::host_tables(name)?.into_iter();
+    Ok(tables.map(|table| format!("nftables table {table}")).collect())
 }
 
 fn pins(name: &str) -> Result<Vec<String>, NetworkStepError> {

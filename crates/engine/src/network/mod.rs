@@ -26,6 +26,7 @@ mod firewall;
 mod flows;
 mod forwarding;
 mod groups;
+mod inside;
 mod keeper;
 mod leases;
 mod leftovers;
@@ -58,6 +59,10 @@ pub use error::{
 };
 pub use forwarding::closed_firewalls;
 pub use groups::{Firewall, GroupRule, Peer, SecurityGroup, Traffic};
+pub use inside::{
+    Blackhole, Direction, FaultSite, Impairment, ImpairmentKind, IpRange,
+    ParseIpRangeError, Port, ProxyRules, probe_faults,
+};
 pub use leftovers::leftovers;
 pub use probe::{ProbeNetworkError, probe};
 pub use resolv::{ResolvConf, resolv_conf};

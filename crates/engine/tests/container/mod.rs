@@ -6,3 +6,4 @@ mod life;
 mod recover;
 mod run;
 mod support;
+mod terminal;

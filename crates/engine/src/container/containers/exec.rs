@@ -4,6 +4,7 @@ use super::*;
 use crate::container::monitor::CODE_KILLED;
 use crate::container::paths::read_json;
 use crate::container::plan;
+use crate::container::protocol::ProcessPlan;
 use crate::container::user::{self, Identity};
 
 impl Containers {
@@ -16,42 +17,8 @@ impl Containers {
         timeout: Duration,
     ) -> Result<ExecOutput, ContainerError> {
         let entry = self.found(id)?;
-        let state = entry.state.borrow().clone();
-        let ContainerState::Running(started) = state else {
-            return Err(ContainerError::NotRunning { id: id.clone() });
-        };
-        let mut as_container = ContainerSpec {
-            args: spec.args.clone(),
-            user: spec.user.clone().unwrap_or(entry.spec.user.clone()),
-            cwd: spec.cwd.clone().unwrap_or(entry.spec.cwd.clone()),
-            ..entry.spec.clone()
-        };
-        let own_env = spec.env.clone();
-        if let Err(e) = plan::check(&as_container) {
-            let (id, message) = (id.clone(), e.to_string());
-            return Err(ContainerError::Refused { id, message, errno: None });
-        }
         let shim = |source| ContainerError::Shim { id: id.clone(), source };
-        let (inner, owner) = (self.inner.clone(), entry.clone());
-        let process = blocking(move || {
-            let launch = read_json::<Launch>(&owner.paths.launch());
-            if let Some(launch) = launch.ok().flatten() {
-                launch.secret_env.set_in(&mut as_container.env);
-            }
-            as_container.env.extend(own_env);
-            let groups = &as_container.additional_groups;
-            let identity =
-                identity_in(&owner, started, &as_container.user, groups)?;
-            plan::process(&as_container, &identity, &inner.filters()).map_err(
-                |e| ContainerError::Refused {
-                    id: owner.spec.id.clone(),
-                    message: e.to_string(),
-                    errno: None,
-                },
-            )
-        })
-        .await
-        .map_err(shim)??;
+        let process = self.process_in(&entry, spec).await?;
         let request = RequestBody::Exec {
             process: Box::new(process),
             output_max_bytes: spec.output_max_bytes,
@@ -78,10 +45,56 @@ impl Containers {
             Answer::Refused { message, errno } => {
                 Err(ContainerError::Refused { id: id.clone(), message, errno })
             }
-            Answer::Ok | Answer::Logged | Answer::Exited(_) => {
-                Err(shim(io::ErrorKind::InvalidData.into()))
-            }
+            Answer::Ok
+            | Answer::Terminal
+            | Answer::Logged
+            | Answer::Exited(_) => Err(shim(io::ErrorKind::InvalidData.into())),
         }
+    }
+
+    /// How a process becomes the command in a container that runs.
+    pub(super) async fn process_in(
+        &self,
+        entry: &Arc<Entry>,
+        spec: &ExecSpec,
+    ) -> Result<ProcessPlan, ContainerError> {
+        let id = &entry.spec.id;
+        let state = entry.state.borrow().clone();
+        let ContainerState::Running(started) = state else {
+            return Err(ContainerError::NotRunning { id: id.clone() });
+        };
+        let mut as_container = ContainerSpec {
+            args: spec.args.clone(),
+            user: spec.user.clone().unwrap_or(entry.spec.user.clone()),
+            cwd: spec.cwd.clone().unwrap_or(entry.spec.cwd.clone()),
+            ..entry.spec.clone()
+        };
+        let own_env = spec.env.clone();
+        if let Err(e) = plan::check(&as_container) {
+            let (id, message) = (id.clone(), e.to_string());
+            return Err(ContainerError::Refused { id, message, errno: None });
+        }
+        let shim = |source| ContainerError::Shim { id: id.clone(), source };
+        let (inner, owner) = (self.inner.clone(), entry.clone());
+        blocking(move || {
+            let launch = read_json::<Launch>(&owner.paths.launch());
+            if let Some(launch) = launch.ok().flatten() {
+                launch.secret_env.set_in(&mut as_container.env);
+            }
+            as_container.env.extend(own_env);
+            let groups = &as_container.additional_groups;
+            let identity =
+                identity_in(&owner, started, &as_container.user, groups)?;
+            plan::process(&as_container, &identity, &inner.filters()).map_err(
+                |e| ContainerError::Refused {
+                    id: owner.spec.id.clone(),
+                    message: e.to_string(),
+                    errno: None,
+                },
+            )
+        })
+        .await
+        .map_err(shim)?
     }
 }
 

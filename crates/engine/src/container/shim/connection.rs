@@ -1,10 +1,11 @@
 //! One connection of the daemon's to a shim, and what it started.
 
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use super::exec::RunningExec;
-use super::process::exit_code;
+use super::process::{exit_code, kill_session};
 use crate::container::protocol::{Answer, FRAME_MAX_BYTES, Hex, encode};
 
 pub(super) struct Connection {
@@ -29,11 +30,12 @@ pub(super) enum Role {
 
 pub(super) struct Executing {
     pub(super) exec: RunningExec,
+    /// Where its output comes from, unless it has a terminal: of that the
+    /// daemon has the other end.
+    pub(super) source: Option<OwnedFd>,
     pub(super) output: Vec<u8>,
     pub(super) output_max: usize,
     pub(super) truncated: bool,
-    /// Nobody holds the other end of the output any more.
-    pub(super) is_closed: bool,
 }
 
 impl Connection {
@@ -81,7 +83,7 @@ impl Connection {
         self.is_lost = true;
         if let Role::Executing(running) = &mut self.role {
             running.kill();
-            running.is_closed = true;
+            running.source = None;
         } else {
             self.role = Role::Closing;
         }
@@ -113,7 +115,8 @@ impl Connection {
 impl Executing {
     /// Takes output that is there now; says whether there was any.
     pub(super) fn collect(&mut self, buffer: &mut [u8]) -> bool {
-        match rustix::io::read(&self.exec.output, &mut *buffer) {
+        let Some(source) = &self.source else { return false };
+        match rustix::io::read(source, &mut *buffer) {
             Ok(count) if count > 0 => {
                 let room = self.output_max - self.output.len();
                 self.output.extend_from_slice(&buffer[..count.min(room)]);
@@ -121,15 +124,20 @@ impl Executing {
                 true
             }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => false,
+            // Nobody holds the other end any more.
             Ok(_) | Err(_) => {
-                self.is_closed = true;
+                self.source = None;
                 false
             }
         }
     }
 
-    /// Kills the command and what shares its session's process group.
+    /// Kills the command and what shares its process group; of a terminal
+    /// also its jobs, which have process groups of their own.
     pub(super) fn kill(&self) {
+        if self.exec.has_terminal {
+            kill_session(self.exec.pid);
+        }
         // SAFETY: numbers only; the process is ours and not waited for yet.
         unsafe {
             libc::kill(-self.exec.pid, libc::SIGKILL);

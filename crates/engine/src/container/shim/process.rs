@@ -322,6 +322,44 @@ fn reap(mut ended: impl FnMut(i32, i32)) {
     }
 }
 
+/// Kills all processes of a session, given its leader, until none is found: a
+/// killed one may have forked just before.
+pub(super) fn kill_session(leader: i32) {
+    const LOOKS_MAX: usize = 8;
+    for _ in 0..LOOKS_MAX {
+        let found = session_members(leader);
+        if found.is_empty() {
+            return;
+        }
+        for pid in found {
+            // SAFETY: numbers only. The process was of this session a moment
+            // ago; ids are not used again that soon.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+    }
+}
+
+/// Processes of a session that are not dead yet.
+fn session_members(leader: i32) -> Vec<i32> {
+    let Ok(list) = std::fs::read_dir("/proc") else { return vec![] };
+    let is_member = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|text| is_of_session(&text, leader))
+    };
+    list.flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(is_member)
+        .collect()
+}
+
+/// Fields 3 and 6 of `/proc/PID/stat`; the name in field 2 may hold anything.
+fn is_of_session(stat: &str, leader: i32) -> bool {
+    let Some((_, after_name)) = stat.rsplit_once(')') else { return false };
+    let mut fields = after_name.split_ascii_whitespace();
+    let is_dead = fields.next().is_none_or(|state| matches!(state, "Z" | "X"));
+    !is_dead && fields.nth(2).and_then(|id| id.parse().ok()) == Some(leader)
+}
+
 /// An exit code as shells write it: a signal counts from 128.
 pub(super) fn exit_code(status: i32) -> i32 {
     if libc::WIFSIGNALED(status) {

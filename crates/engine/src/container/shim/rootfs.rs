@@ -59,11 +59,15 @@ pub(super) fn mount(
     paths: &ContainerPaths,
 ) -> Result<(), RootfsError> {
     let merged = paths.rootfs();
+    let (upper, work) = match &spec.writable {
+        Some(dir) => (dir.join("upper"), dir.join("work")),
+        None => (paths.upper(), paths.work()),
+    };
     Overlay {
         layers: &spec.layers,
         mount_points,
-        upper: &paths.upper(),
-        work: &paths.work(),
+        upper: &upper,
+        work: &work,
         merged: &merged,
     }
     .mount()?;

@@ -158,9 +158,9 @@ impl Shim<'_> {
             if let Role::Executing(running) = &connection.role {
                 sources.push(Source::ExecEnd);
                 polled.push(PollFd::new(&running.exec.pidfd, input));
-                if !running.is_closed {
+                if let Some(source) = &running.source {
                     sources.push(Source::ExecOutput(at));
-                    polled.push(PollFd::new(&running.exec.output, input));
+                    polled.push(PollFd::new(source, input));
                 }
             }
         }
@@ -253,21 +253,26 @@ impl Shim<'_> {
             RequestBody::Exec { process, output_max_bytes } => {
                 let group = &self.served.cgroup;
                 match exec::start(&self.container, group, &process) {
-                    Err(e) => Some(Answer::Refused {
-                        message: e.to_string(),
-                        errno: e.raw_os_error(),
-                    }),
+                    Err(e) => Some(not_started(&e)),
+                    Ok((exec, source)) => {
+                        let most = output_max_bytes.min(EXEC_OUTPUT_MAX_BYTES);
+                        self.connections.get_mut(at)?.role =
+                            executing(exec, Some(source), most);
+                        None
+                    }
+                }
+            }
+            RequestBody::ExecTerminal { process, size } => {
+                let group = &self.served.cgroup;
+                let connection = self.connections.get_mut(at)?;
+                let to = &connection.stream;
+                let container = &self.container;
+                match exec::start_terminal(container, group, &process, size, to)
+                {
+                    Err(e) => Some(not_started(&e)),
                     Ok(exec) => {
-                        let connection = self.connections.get_mut(at)?;
-                        connection.role =
-                            Role::Executing(Box::new(Executing {
-                                exec,
-                                output: vec![],
-                                output_max: output_max_bytes
-                                    .min(EXEC_OUTPUT_MAX_BYTES),
-                                truncated: false,
-                                is_closed: false,
-                            }));
+                        connection.role = executing(exec, None, 0);
+                        connection.say(&Answer::Ok);
                         None
                     }
                 }
@@ -397,6 +402,24 @@ impl Shim<'_> {
             let _ = connection.stream.write_all(&connection.to_send);
         }
     }
+}
+
+fn executing(
+    exec: exec::RunningExec,
+    source: Option<OwnedFd>,
+    output_max: usize,
+) -> Role {
+    Role::Executing(Box::new(Executing {
+        exec,
+        source,
+        output: vec![],
+        output_max,
+        truncated: false,
+    }))
+}
+
+fn not_started(e: &io::Error) -> Answer {
+    Answer::Refused { message: e.to_string(), errno: e.raw_os_error() }
 }
 
 fn refused(message: &str) -> Answer {

@@ -4,7 +4,9 @@
 mod attachments;
 mod coexistence;
 mod endpoint;
+mod faults;
 mod kills;
+mod proxy;
 mod published_ports;
 mod recovery;
 mod security_groups;

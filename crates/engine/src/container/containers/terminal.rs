@@ -1,0 +1,244 @@
+//! A command in a terminal of its own inside a running container.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use bytes::{Bytes, BytesMut};
+use rustix::io::Errno;
+use rustix::termios::{Winsize, tcsetwinsize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+
+use super::*;
+use crate::container::TerminalSize;
+
+/// Most bytes of one piece of output.
+const PIECE_BYTES: usize = 16 << 10;
+/// Pieces of output that may wait; then the command waits too.
+const PIECES_MAX: usize = 8;
+/// Things said to the command that may wait.
+const INPUTS_MAX: usize = 256;
+/// Pieces read after the command's end: all that the kernel keeps of a
+/// terminal's output, several times over.
+const LAST_PIECES: usize = 64;
+
+/// What a terminal is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TerminalInput {
+    /// Bytes as typed: control characters become signals.
+    Bytes(Bytes),
+    /// The terminal has another size.
+    Size(TerminalSize),
+}
+
+/// A command that runs in a terminal. Once it is dropped, the command and
+/// everything else of its session are killed.
+#[derive(Debug)]
+pub struct Terminal {
+    /// What is typed. That the command does not read holds this up.
+    pub input: mpsc::Sender<TerminalInput>,
+    /// What is shown; its end is that of all output. Not reading it holds the
+    /// command up.
+    pub output: mpsc::Receiver<Bytes>,
+    /// The command's exit code, 128 + signal if one ended it; after the last
+    /// output. An error if the container's shim is gone.
+    pub exit: oneshot::Receiver<i32>,
+}
+
+impl Containers {
+    /// Starts a command in a new terminal inside a running container.
+    pub async fn exec_terminal(
+        &self,
+        id: &ContainerId,
+        spec: &ExecSpec,
+        size: TerminalSize,
+    ) -> Result<Terminal, ContainerError> {
+        let entry = self.found(id)?;
+        let shim = |source| ContainerError::Shim { id: id.clone(), source };
+        let process = self.process_in(&entry, spec).await?;
+        let mut connection =
+            ShimConnection::open(&entry.paths.run).map_err(shim)?;
+        let asked = async {
+            let process = Box::new(process);
+            connection
+                .send(RequestBody::ExecTerminal { process, size })
+                .await?;
+            let mut master = None;
+            loop {
+                match connection.receive_with_fd().await? {
+                    (Answer::Terminal, Some(fd)) => master = Some(fd),
+                    (Answer::Ok, _) => return Ok((Answer::Ok, master)),
+                    (answer @ Answer::Refused { .. }, _) => {
+                        return Ok((answer, None));
+                    }
+                    (
+                        Answer::Terminal
+                        | Answer::ExecEnded { .. }
+                        | Answer::Logged
+                        | Answer::Exited(_),
+                        _,
+                    ) => return Err(io::ErrorKind::InvalidData.into()),
+                }
+            }
+        };
+        let answered = tokio::time::timeout(ANSWER_WITHIN, asked)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let master = match answered.map_err(shim)? {
+            (Answer::Refused { message, errno }, _) => {
+                let id = id.clone();
+                return Err(ContainerError::Refused { id, message, errno });
+            }
+            (_, Some(master)) => master,
+            (_, None) => return Err(shim(io::ErrorKind::InvalidData.into())),
+        };
+        let master = register(master).map_err(shim)?;
+        let (input, mut inputs) = mpsc::channel(INPUTS_MAX);
+        let (outputs, output) = mpsc::channel(PIECES_MAX);
+        let (told, exit) = oneshot::channel();
+        let pump = Pump { master, outputs, pending: Bytes::new() };
+        tokio::spawn(async move {
+            let ended = pump.run(&mut inputs, &mut connection).await;
+            // The connection ends with this task, after the terminal.
+            if let Some(code) = ended {
+                let _ = told.send(code);
+            }
+        });
+        Ok(Terminal { input, output, exit })
+    }
+}
+
+#[expect(unsafe_code, reason = "tokio asks for a promise about descriptors")]
+fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor is open, and the same, until it is dropped,
+    // which happens with what is made of it here.
+    let registered = unsafe { AsyncFd::register(fd) };
+    registered.map_err(|error| error.into_parts().1)
+}
+
+struct Pump {
+    master: AsyncFd<OwnedFd>,
+    outputs: mpsc::Sender<Bytes>,
+    /// Typed, and not taken by the terminal yet.
+    pending: Bytes,
+}
+
+/// What the pump saw.
+enum Event {
+    Output(Option<Bytes>),
+    Written(io::Result<usize>),
+    Input(Option<TerminalInput>),
+    Ended(io::Result<Answer>),
+    Abandoned,
+}
+
+impl Pump {
+    /// Carries bytes both ways until the command ends, and answers its exit
+    /// code; nothing if nobody listens any more, or the shim is gone.
+    async fn run(
+        mut self,
+        inputs: &mut mpsc::Receiver<TerminalInput>,
+        connection: &mut ShimConnection,
+    ) -> Option<i32> {
+        let mut buffer = BytesMut::new();
+        let (mut is_drained, mut may_type) = (false, true);
+        loop {
+            let event = tokio::select! {
+                permit = self.read(&mut buffer), if !is_drained => {
+                    Event::Output(permit)
+                }
+                written = self.write(), if !self.pending.is_empty() => {
+                    Event::Written(written)
+                }
+                input = inputs.recv(),
+                    if may_type && self.pending.is_empty() =>
+                {
+                    Event::Input(input)
+                }
+                answer = connection.receive() => Event::Ended(answer),
+                () = self.outputs.closed() => Event::Abandoned,
+            };
+            match event {
+                // There was room for it, and there still is.
+                Event::Output(Some(piece)) => {
+                    self.outputs.send(piece).await.ok()?;
+                }
+                Event::Output(None) => is_drained = true,
+                Event::Written(Ok(count)) => {
+                    drop(self.pending.split_to(count));
+                }
+                // The terminal hangs: the command's end is what comes next.
+                Event::Written(Err(_)) => self.pending.clear(),
+                Event::Input(Some(TerminalInput::Bytes(bytes))) => {
+                    self.pending = bytes;
+                }
+                Event::Input(Some(TerminalInput::Size(size))) => {
+                    self.resize(size);
+                }
+                Event::Input(None) => may_type = false,
+                Event::Ended(Ok(Answer::ExecEnded { code, .. })) => {
+                    return self.last_output(buffer).await.map(|()| code);
+                }
+                Event::Ended(Ok(_) | Err(_)) | Event::Abandoned => return None,
+            }
+        }
+    }
+
+    /// Waits for room and then for output; `None` once there will be none.
+    async fn read(&self, buffer: &mut BytesMut) -> Option<Bytes> {
+        let _room = self.outputs.reserve().await.ok()?;
+        let read = |fd: &OwnedFd| read_some(fd, buffer);
+        self.master.async_io(Interest::READABLE, read).await.ok()
+    }
+
+    async fn write(&self) -> io::Result<usize> {
+        let write = |fd: &OwnedFd| Ok(rustix::io::write(fd, &self.pending)?);
+        self.master.async_io(Interest::WRITABLE, write).await
+    }
+
+    fn resize(&self, size: TerminalSize) {
+        let size = Winsize {
+            ws_row: size.rows,
+            ws_col: size.cols,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        // It has hung up if this fails, and needs no size.
+        let _ = tcsetwinsize(self.master.as_fd(), size);
+    }
+
+    /// Gives out what the command has left; what others of its session still
+    /// write ends with the terminal.
+    async fn last_output(self, mut buffer: BytesMut) -> Option<()> {
+        for _ in 0..LAST_PIECES {
+            let Ok(piece) = read_some(self.master.get_ref(), &mut buffer)
+            else {
+                break;
+            };
+            self.outputs.send(piece).await.ok()?;
+        }
+        Some(())
+    }
+}
+
+/// Reads all there is, up to one piece: a terminal gives little at once.
+fn read_some(fd: &OwnedFd, buffer: &mut BytesMut) -> io::Result<Bytes> {
+    buffer.resize(PIECE_BYTES, 0);
+    let mut length = 0;
+    let ended = loop {
+        let Some(rest) = buffer.get_mut(length..).filter(|it| !it.is_empty())
+        else {
+            break None;
+        };
+        match rustix::io::read(fd, rest) {
+            Ok(0) => break Some(Errno::IO),
+            Ok(count) => length += count,
+            Err(Errno::INTR) => {}
+            Err(error) => break Some(error),
+        }
+    };
+    match ended {
+        Some(error) if length == 0 => Err(error.into()),
+        _ => Ok(buffer.split_to(length).freeze()),
+    }
+}
