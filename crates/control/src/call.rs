@@ -3,10 +3,13 @@
 use std::fmt;
 use std::future::Future;
 
+use bytes::Bytes;
 use minato_wire::model::{Operation, Protocol, Service};
 use minato_wire::sigv4::Proof;
 use minato_wire::{ApiError, Timestamp};
 use serde_json::Value;
+
+use crate::sessions::DataChannel;
 
 /// Who calls, as the signature proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +64,8 @@ pub struct Call {
     pub request_id: String,
     /// When the gateway took it in.
     pub received_at: Timestamp,
+    /// How the caller named this server, with its port.
+    pub authority: Option<String>,
 }
 
 /// A request as its protocol decoded it, before anyone vouches for it.
@@ -76,6 +81,8 @@ pub struct Request {
     pub request_id: String,
     /// When the gateway took it in.
     pub received_at: Timestamp,
+    /// How the caller named this server, with its port.
+    pub authority: Option<String>,
 }
 
 /// A value that a checked signature vouches for.
@@ -99,6 +106,7 @@ impl Verified<Call> {
             region: proof.region().to_owned(),
             request_id: request.request_id,
             received_at: request.received_at,
+            authority: request.authority,
         })
     }
 }
@@ -125,6 +133,15 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         call: Verified<Call>,
     ) -> impl Future<Output = Result<Value, ApiError>> + Send;
+
+    /// Opens the client's end of a data channel (ECS Exec) with the first
+    /// frame that the client sent. The error is a frame too: the client is
+    /// told of it before the channel closes.
+    fn open_data_channel(
+        &self,
+        session_id: &str,
+        opening: &str,
+    ) -> Result<DataChannel, Bytes>;
 
     /// The answer to an operation that the AWS model has and this build has
     /// no shapes for.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use minato_core::env::{Clock, Ids};
 use minato_store::{Snapshot, Store, StoreError, TransactError, Tx};
 use minato_wire::{ApiError, Timestamp};
@@ -15,6 +16,7 @@ use crate::fleet::Fleet;
 use crate::logs::LogStore;
 use crate::services::ec2::defaults::{self, DefaultSubnet, PlaceVpcError};
 use crate::sessions::Router;
+use crate::sessions::exec::{DataChannel, Exchange};
 use crate::{reconcilers, services};
 
 /// What every handler, reconciler and session works with.
@@ -28,6 +30,8 @@ pub(crate) struct Context {
     pub(crate) fleet: Arc<Fleet>,
     /// What brings changed tasks to the sessions of their hosts.
     pub(crate) router: Arc<Router>,
+    /// Sessions of ECS Exec.
+    pub(crate) exec: Arc<Exchange>,
 }
 
 impl Context {
@@ -94,6 +98,8 @@ pub(crate) struct Scope {
     pub(crate) account: String,
     pub(crate) region: String,
     pub(crate) now: Timestamp,
+    /// How the caller named this server, with its port.
+    pub(crate) authority: Option<String>,
 }
 
 impl Scope {
@@ -103,6 +109,7 @@ impl Scope {
             account: call.caller.account.clone(),
             region: call.region.clone(),
             now: call.received_at,
+            authority: call.authority.clone(),
         }
     }
 }
@@ -150,6 +157,7 @@ impl ControlPlane {
             ids,
             fleet: Arc::default(),
             router: Arc::default(),
+            exec: Arc::default(),
         });
         reconcilers::forget_connections(&context)
             .await
@@ -215,5 +223,13 @@ impl Backend for ControlPlane {
 
     async fn call(&self, call: Verified<Call>) -> Result<Value, ApiError> {
         services::dispatch(&self.context, call.into_inner()).await
+    }
+
+    fn open_data_channel(
+        &self,
+        session_id: &str,
+        opening: &str,
+    ) -> Result<DataChannel, Bytes> {
+        self.admit_client(session_id, opening)
     }
 }

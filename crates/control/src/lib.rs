@@ -26,4 +26,6 @@ pub use context::{ControlPlane, OpenControlError};
 pub use services::ec2::defaults::{
     DefaultSubnet, PlaceVpcError, check_vpc_cidr, default_subnets,
 };
-pub use sessions::{AgentHello, AgentLink, OpenSessionError, SessionKind};
+pub use sessions::{
+    AgentHello, AgentLink, DataChannel, OpenSessionError, SessionKind,
+};

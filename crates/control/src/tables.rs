@@ -10,6 +10,7 @@ mod task_set;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use minato_core::launch_volume::LaunchVolume;
 use minato_core::placement::{Capacity, Claim, Ledger, ZONE_ATTRIBUTE};
 use minato_store::{Key, Row, Tables};
 use minato_wire::{Timestamp, ecs};
@@ -415,6 +416,10 @@ pub struct Task {
     /// Its network interface, once it has one.
     #[serde(default)]
     pub network_interface: Option<String>,
+    /// The volume that was configured when it was launched, until that is
+    /// given back.
+    #[serde(default)]
+    pub volume: Option<OfVolume>,
     /// The service it belongs to, if any.
     #[serde(default)]
     pub service: Option<OfService>,
@@ -487,6 +492,17 @@ impl Row for Task {
         }
         indexes
     }
+}
+
+/// A task's volume.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OfVolume {
+    /// `vol-` and 17 hexadecimal digits.
+    pub id: String,
+    /// The id of the ECS attachment (a UUID with dashes).
+    pub attachment_id: String,
+    /// What was asked for.
+    pub volume: LaunchVolume,
 }
 
 /// A `RunTask` client token and the tasks it made.

@@ -81,6 +81,7 @@ impl TestBed {
             ids: Arc::new(TestIds::default()),
             fleet: Arc::default(),
             router: Arc::default(),
+            exec: Arc::default(),
         });
         TestBed { cx, clock, _dir: dir }
     }
@@ -97,6 +98,7 @@ impl TestBed {
             account: ACCOUNT.to_owned(),
             region: REGION.to_owned(),
             now: self.clock.now(),
+            authority: Some("127.0.0.1:4566".to_owned()),
         }
     }
 }
@@ -119,6 +121,7 @@ pub(crate) fn task_on(host: &str, id: &str, status: &str) -> Task {
         subnets: vec![],
         security_groups: vec![],
         network_interface: None,
+        volume: None,
         service: None,
     }
 }

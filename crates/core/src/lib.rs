@@ -5,9 +5,11 @@
 //! and seeds come in with the call, so equal inputs give equal answers.
 
 pub mod capacity;
+pub mod command_line;
 pub mod env;
 pub mod filter_pattern;
 pub mod id;
+pub mod launch_volume;
 pub mod name;
 pub mod overrides;
 pub mod placement;

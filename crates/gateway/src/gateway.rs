@@ -130,6 +130,11 @@ impl<B: Backend> Gateway<B> {
         }
     }
 
+    /// A new id and the time, for what the server says of itself.
+    pub(crate) fn id_and_time(&self) -> (u128, i64) {
+        (self.inner.ids.uuid(), self.inner.clock.now().as_millis())
+    }
+
     /// The answer to a request that the server gave up on before it was
     /// whole.
     pub(crate) fn refusal(
@@ -204,7 +209,10 @@ impl<B: Backend> Inner<B> {
             .map_err(|error| refuse(&error.to_api_error(protocol)))?;
         let (operation, input) =
             self.read(&route, parts.body).map_err(|error| refuse(&error))?;
+        let authority = parts.headers.get(HOST);
+        let authority = authority.and_then(|host| host.to_str().ok());
         let request = call::Request {
+            authority: authority.map(str::to_owned),
             service,
             operation,
             input,

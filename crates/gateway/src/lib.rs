@@ -6,6 +6,7 @@
 //! every client to [`Limits`].
 
 mod connections;
+mod data_channel;
 mod gateway;
 mod limits;
 mod patient;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connections::{Connections, Seat};
+use crate::data_channel::{self, Visitor};
 use crate::gateway::{Gateway, likely_protocol};
 use crate::limits::Limits;
 use crate::patient::Patient;
@@ -64,6 +65,8 @@ struct Shared<B> {
     connections: Arc<Connections>,
     /// One permit for each KiB that bodies may take.
     bodies: Arc<Semaphore>,
+    /// Connections that have become websockets.
+    channels: TaskTracker,
 }
 
 impl<B: Backend> Server<B> {
@@ -81,6 +84,7 @@ impl<B: Backend> Server<B> {
             limits,
             connections: Connections::new(limits.connections),
             bodies: Arc::new(Semaphore::new(limits.all_bodies_bytes >> 10)),
+            channels: TaskTracker::new(),
         };
         Ok(Server { listener, address, shared: Arc::new(shared) })
     }
@@ -116,8 +120,11 @@ impl<B: Backend> Server<B> {
         }
         drop(self.listener);
         tasks.close();
+        let channels = &self.shared.channels;
+        channels.close();
         let drain = self.shared.limits.drain_time;
-        if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
+        let all = async { tokio::join!(tasks.wait(), channels.wait()) };
+        if tokio::time::timeout(drain, all).await.is_err() {
             tracing::warn!("connections left open at shutdown");
         }
     }
@@ -136,14 +143,21 @@ impl<B: Backend> Shared<B> {
         let put_out = seat.put_out();
         let seat = Arc::new(seat);
         let served = Arc::new(AtomicU64::new(0));
+        let stopping = stop.clone();
         let service = hyper::service::service_fn(move |request| {
             let shared = Arc::clone(&self);
             let seat = Arc::clone(&seat);
             let count = served.fetch_add(1, Ordering::Relaxed) + 1;
+            let stop = stopping.clone();
             async move {
+                if let Some(id) = data_channel::session_of(&request) {
+                    let id = id.to_owned();
+                    let answer = shared.upgrade(request, id, seat, stop);
+                    return Ok::<_, Infallible>(answer);
+                }
                 let response = shared.answer(request, &seat, count).await;
                 seat.waiting();
-                Ok::<_, Infallible>(response)
+                Ok(response)
             }
         });
         let stream = Patient::new(stream, limits.write_time);
@@ -153,7 +167,8 @@ impl<B: Backend> Shared<B> {
             .max_buf_size(limits.head_bytes)
             .max_headers(limits.headers)
             .title_case_headers(true)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -171,6 +186,36 @@ impl<B: Backend> Shared<B> {
             // Clients come and go; this is news only to who looks for it.
             tracing::debug!(%error, "connection ended");
         }
+    }
+
+    /// Makes the connection a data channel of a session.
+    fn upgrade(
+        &self,
+        mut request: Request<Incoming>,
+        session_id: String,
+        seat: Arc<Seat>,
+        stop: CancellationToken,
+    ) -> Response<Full<Bytes>> {
+        let response = match data_channel::accept(&request) {
+            Ok(response) => response,
+            Err(status) => {
+                let mut response = Response::new(Full::default());
+                *response.status_mut() = status;
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+                return response;
+            }
+        };
+        let visitor = Visitor {
+            gateway: self.gateway.clone(),
+            session_id,
+            seat,
+            patience: self.limits.head_time,
+            stop,
+        };
+        let upgrade = hyper::upgrade::on(&mut request);
+        self.channels.spawn(visitor.serve(upgrade));
+        response
     }
 
     async fn answer(

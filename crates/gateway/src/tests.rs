@@ -1,5 +1,6 @@
 //! The gateway with a backend of its own, in memory and on a socket.
 
+mod data_channel;
 mod hostile;
 mod requests;
 mod stock_client;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use minato_client::{ApiClient, Credentials, Endpoint, HttpTransport};
+use minato_control::DataChannel;
 use minato_control::call::{Backend, Call, Caller, Credential, Verified};
 use minato_core::env::{Clock, Ids};
 use minato_wire::model::Service;
@@ -81,6 +83,20 @@ impl Backend for Echo {
             }
             _ => Ok(call.input),
         }
+    }
+
+    /// Sends back what it gets, from who opens with `in`.
+    fn open_data_channel(
+        &self,
+        session_id: &str,
+        opening: &str,
+    ) -> Result<DataChannel, Bytes> {
+        if opening != "in" {
+            let refusal = format!("{session_id}: not {opening}");
+            return Err(Bytes::from(refusal));
+        }
+        let (outgoing, incoming) = tokio::sync::mpsc::channel(4);
+        Ok(DataChannel { incoming, outgoing })
     }
 }
 

@@ -9,6 +9,7 @@ use minato_wire::ecs::{DaemonTaskDefinitionStatus, TaskDefinitionStatus};
 use minato_wire::{ApiError, Timestamp};
 
 use crate::context::Context;
+use crate::services::ec2::volumes::VolumeRow;
 use crate::services::sts;
 use crate::services::sts::rows::{SessionRow, TaskRoles};
 use crate::tables::{
@@ -19,6 +20,8 @@ use crate::tables::{
 
 /// How long a client token is remembered (reference, section 2).
 const TOKEN_LIFE_MS: i64 = 24 * 60 * 60 * 1000;
+/// How long an agent may be away and still hear of a deleted volume.
+const VOLUME_LIFE_MS: i64 = 24 * 60 * 60 * 1000;
 /// Rows removed in one transaction, so that none becomes large.
 const BATCH_MAX: usize = 500;
 
@@ -44,6 +47,10 @@ pub(super) async fn pass(cx: &Context) {
     let roles = roles_of_none(&rows);
     let services = services::Expired::find(&rows, now, kept_ms);
     let is_over = |at: Timestamp| now.millis_since(at) > kept_ms;
+    let volumes = keys(&rows, |row: &VolumeRow| {
+        let deleted = row.deleted_at();
+        deleted.is_some_and(|at| now.millis_since(at) > VOLUME_LIFE_MS)
+    });
     let providers = keys(&rows, |row: &CapacityProvider| {
         row.deleted_at.is_some_and(is_over)
     });
@@ -51,6 +58,7 @@ pub(super) async fn pass(cx: &Context) {
         row.deleted_at.is_some_and(is_over)
     });
     if tasks.is_empty()
+        && volumes.is_empty()
         && daemon_definitions.is_empty()
         && providers.is_empty()
         && tokens.is_empty()
@@ -64,6 +72,9 @@ pub(super) async fn pass(cx: &Context) {
     let removed = cx.transact(move |tx| -> Result<(), ApiError> {
         for key in tasks {
             tx.delete::<Task>(&key);
+        }
+        for key in volumes {
+            tx.delete::<VolumeRow>(&key);
         }
         for key in tokens {
             tx.delete::<RunTaskToken>(&key);

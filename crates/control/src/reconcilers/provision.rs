@@ -16,7 +16,9 @@ use minato_wire::ecs::{
 use crate::context::Context;
 use crate::services::ec2::eni::{EniRequest, allocate_eni, release_eni};
 use crate::services::ec2::rows::EniRow;
-use crate::services::ecs::tasks::{report, stop};
+use crate::services::ec2::volumes::VolumeRow;
+use crate::services::ecs::tasks::launch::ENI_ATTACHMENT;
+use crate::services::ecs::tasks::{report, stop, volumes};
 use crate::tables::Task;
 
 /// Moves every task that waits for its interface or its release; `false`
@@ -75,6 +77,11 @@ fn provision(tx: &mut Tx, mut row: Task, id: u128, now: Timestamp) {
     if row.last_status() != TaskStatus::Provisioning.as_str() {
         return;
     }
+    if attachment_id(&row).is_empty() {
+        provisioned(&mut row);
+        send(tx, row, now);
+        return;
+    }
     let mut refusal = "The task has no subnet.".to_owned();
     for subnet_id in row.subnets.clone() {
         let request = EniRequest {
@@ -90,7 +97,7 @@ fn provision(tx: &mut Tx, mut row: Task, id: u128, now: Timestamp) {
         match allocate_eni(tx, request) {
             Ok(eni) => {
                 attached(&mut row, &eni);
-                tx.put(row);
+                send(tx, row, now);
                 return;
             }
             Err(error) => refusal = error.to_string(),
@@ -107,19 +114,38 @@ fn provision(tx: &mut Tx, mut row: Task, id: u128, now: Timestamp) {
     tx.put(row);
 }
 
+/// Makes the task's volume, if it has one, and leaves the task to its agent.
+fn send(tx: &mut Tx, mut row: Task, now: Timestamp) {
+    if let Some(of) = &row.volume {
+        tx.put(VolumeRow::new(tx, &row, of, now));
+        volumes::show(&mut row, "ATTACHING");
+    }
+    tx.put(row);
+}
+
+/// The id of its network interface's attachment; empty where it has none.
 fn attachment_id(row: &Task) -> String {
     row.task
         .attachments
         .iter()
         .flatten()
+        .filter(|attachment| {
+            attachment.r#type.as_deref() == Some(ENI_ATTACHMENT)
+        })
         .find_map(|attachment| attachment.id.clone())
         .unwrap_or_default()
 }
 
-/// The interface is there: the task shows it and goes to its agent.
-fn attached(row: &mut Task, eni: &EniRow) {
+/// All that it needs is there: the task goes to its agent.
+fn provisioned(row: &mut Task) {
     let event = TaskEvent::Provisioned;
     let Ok(next) = TaskStatus::Provisioning.step(event) else { return };
+    row.task.last_status = Some(next.as_str().to_owned());
+    row.task.version = Some(row.task.version.unwrap_or(0) + 1);
+}
+
+/// The interface is there: the task shows it.
+fn attached(row: &mut Task, eni: &EniRow) {
     let detail = |name: &str, value: String| KeyValuePair {
         name: Some(name.to_owned()),
         value: Some(value),
@@ -127,6 +153,9 @@ fn attached(row: &mut Task, eni: &EniRow) {
     row.network_interface = Some(eni.id.clone());
     let task = &mut row.task;
     for attachment in task.attachments.iter_mut().flatten() {
+        if attachment.r#type.as_deref() != Some(ENI_ATTACHMENT) {
+            continue;
+        }
         attachment.status = Some("ATTACHED".to_owned());
         attachment.details = Some(vec![
             detail("subnetId", eni.subnet_id.clone()),
@@ -146,8 +175,7 @@ fn attached(row: &mut Task, eni: &EniRow) {
     if task.launch_type == Some(LaunchType::Fargate) {
         task.availability_zone = Some(eni.zone.clone());
     }
-    task.last_status = Some(next.as_str().to_owned());
-    task.version = Some(task.version.unwrap_or(0) + 1);
+    provisioned(row);
 }
 
 fn deprovision(tx: &mut Tx, mut row: Task, _id: u128, now: Timestamp) {
@@ -160,7 +188,16 @@ fn deprovision(tx: &mut Tx, mut row: Task, _id: u128, now: Timestamp) {
     for attachment in row.task.attachments.iter_mut().flatten() {
         attachment.status = Some("DELETED".to_owned());
     }
+    if let Some(of) = &row.volume {
+        let is_kept = VolumeRow::release(tx, &row.account, &row.region, of);
+        volumes::show(&mut row, if is_kept { "DETACHED" } else { "DELETED" });
+        row.volume = None;
+    }
     row.task.version = Some(row.task.version.unwrap_or(0) + 1);
     report::ended(&mut row, now);
     report::keep(tx, row);
 }
+
+#[cfg(test)]
+#[path = "provision_tests.rs"]
+mod tests;

@@ -95,6 +95,7 @@ impl Session {
     ) {
         self.connected(true).await;
         // All that is there is looked at once; the mail tells of the rest.
+        let mut orders = self.cx.exec.take_orders(self.peer.host.clone());
         self.send_manifest().await;
         self.send_firewall().await;
         self.look_at_all().await;
@@ -114,6 +115,11 @@ impl Session {
                     Some(frame) => self.hear(&frame).await,
                     None => break,
                 },
+                // None where another session of the host has taken over.
+                Some(order) = orders.next() => {
+                    let order = Message::ExecuteCommand(Box::new(order));
+                    self.send(&order).await;
+                }
             }
             if self.to_agent.is_closed() {
                 break;

@@ -7,11 +7,13 @@
 
 mod acs;
 mod credentials;
+pub(crate) mod exec;
 mod firewall;
 mod payload;
 mod router;
 mod tcs;
 
+pub use exec::DataChannel;
 pub(crate) use router::Router;
 
 use std::sync::Arc;

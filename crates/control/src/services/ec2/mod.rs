@@ -17,6 +17,7 @@ mod subnets;
 mod tags;
 #[cfg(test)]
 mod tests;
+pub(crate) mod volumes;
 mod vpcs;
 
 use minato_store::{Key, Row, Tables, Tx};
@@ -33,7 +34,7 @@ fn unserved(message: String) -> ApiError {
 
 /// Why all other operations are refused.
 pub(crate) const OTHERS: &str = "of EC2, Minato serves what ECS's tasks need: \
-    VPCs, subnets, security groups, network interfaces";
+    VPCs, subnets, security groups, network interfaces, and their volumes";
 
 const RULES: Support = Support::Partial(
     "no prefix lists, and no groups of other accounts or peered VPCs",
@@ -54,6 +55,7 @@ operations! {
         "DeleteSecurityGroup", Support::Full => groups::delete_security_group;
         "DeleteSubnet", Support::Partial("not the default subnets") => subnets::delete_subnet;
         "DeleteTags", Support::Full => tags::delete_tags;
+        "DeleteVolume", Support::Full => volumes::delete_volume;
         "DeleteVpc", Support::Partial("not the default VPC") => vpcs::delete_vpc;
         "DescribeAvailabilityZones", Support::Full => describe::describe_availability_zones;
         "DescribeInternetGateways", DERIVED => routing::describe_internet_gateways;
@@ -64,6 +66,7 @@ operations! {
         "DescribeSecurityGroups", Support::Full => groups::describe_security_groups;
         "DescribeSubnets", Support::Full => describe::describe_subnets;
         "DescribeTags", Support::Full => tags::describe_tags;
+        "DescribeVolumes", Support::Partial("only volumes that ECS made for its tasks") => volumes::describe_volumes;
         "DescribeVpcAttribute", Support::Full => vpcs::describe_vpc_attribute;
         "DescribeVpcs", Support::Full => describe::describe_vpcs;
         "ModifySecurityGroupRules", RULES => rules::modify_security_group_rules;
@@ -84,6 +87,7 @@ pub(crate) fn tables(tables: Tables) -> Tables {
         .with::<rows::SubnetRow>()
         .with::<rows::SecurityGroupRow>()
         .with::<rows::EniRow>()
+        .with::<volumes::VolumeRow>()
         .migrate(rows::SecurityGroupRow::TABLE, 1, defaults::with_rules)
 }
 

@@ -64,15 +64,16 @@ operations! {
         "UpdateClusterSettings", Support::Full => clusters::update_cluster_settings;
         "DescribeTasks", Support::Full => tasks::describe_tasks;
         "DiscoverPollEndpoint", Support::Full => register::discover_poll_endpoint;
+        "ExecuteCommand", Support::Partial("sessions are not logged, nor encrypted with keys of KMS") => tasks::execute_command;
         "ListTasks", Support::Full => tasks::list_tasks;
         "RegisterContainerInstance", Support::Full => register::register_container_instance;
-        "RunTask", Support::Partial("no enableExecuteCommand and no volumeConfigurations yet") => tasks::run_task;
-        "StartTask", Support::Partial("no enableExecuteCommand and no volumeConfigurations yet") => tasks::start_task;
+        "RunTask", Support::Partial("volumes neither encrypted nor of snapshots") => tasks::run_task;
+        "StartTask", Support::Partial("volumes neither encrypted nor of snapshots") => tasks::start_task;
         "StopTask", Support::Full => tasks::stop_task;
         "SubmitAttachmentStateChanges", Support::Full => tasks::submit_attachment_state_changes;
         "SubmitContainerStateChange", Support::Full => tasks::submit_container_state_change;
         "SubmitTaskStateChange", Support::Full => tasks::submit_task_state_change;
-        "CreateService", Support::Partial("no load balancers, Service Connect, service registries, volumes, alarms or hooks; controllers ECS and EXTERNAL, strategy ROLLING") => services::create_service;
+        "CreateService", Support::Partial("no load balancers, Service Connect, service registries, alarms or hooks; controllers ECS and EXTERNAL, strategy ROLLING") => services::create_service;
         "UpdateService", Support::Partial("as CreateService") => services::update_service;
         "DeleteService", Support::Full => services::delete_service;
         "DescribeServices", Support::Full => services::describe_services;
@@ -107,7 +108,6 @@ operations! {
         "CreateExpressGatewayService": EXPRESS;
         "DeleteExpressGatewayService": EXPRESS;
         "DescribeExpressGatewayService": EXPRESS;
-        "ExecuteCommand": "the exec channel is not built yet";
         "UpdateContainerAgent": "the agent is part of the binary and is updated with it";
         "UpdateExpressGatewayService": EXPRESS;
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod explain;
 pub(crate) mod spot;
+mod volumes;
 
 use minato_wire::ApiError;
 
@@ -17,6 +18,7 @@ operations! {
     served {
         "ExplainPlacement", Support::Full => explain::explain_placement;
         "InterruptSpotTasks", Support::Full => spot::interrupt_spot_tasks;
+        "SweepVolumes", Support::Full => volumes::sweep_volumes;
     }
     refused {}
 }

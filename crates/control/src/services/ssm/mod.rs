@@ -10,6 +10,7 @@ mod names;
 mod page;
 mod put;
 mod rows;
+mod sessions;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -28,8 +29,8 @@ fn unserved(message: String) -> ApiError {
 }
 
 /// Why all other operations are refused.
-pub(crate) const OTHERS: &str =
-    "of Systems Manager, Minato serves the Parameter Store";
+pub(crate) const OTHERS: &str = "of Systems Manager, Minato serves the Parameter Store and what ECS Exec \
+     needs";
 
 operations! {
     served {
@@ -45,6 +46,8 @@ operations! {
         "ListTagsForResource", Support::Partial("tags of parameters") => tags::list_tags_for_resource;
         "PutParameter", Support::Partial("no policies, no data type but text, no look-around in patterns") => put::put_parameter;
         "RemoveTagsFromResource", Support::Partial("tags of parameters") => tags::remove_tags_from_resource;
+        "ResumeSession", Support::Partial("sessions of ECS Exec") => sessions::resume_session;
+        "TerminateSession", Support::Partial("sessions of ECS Exec") => sessions::terminate_session;
         "UnlabelParameterVersion", Support::Full => labels::unlabel_parameter_version;
     }
     refused {}

@@ -3,6 +3,7 @@
 
 mod docker;
 mod interface;
+mod storage;
 
 use minato_core::overrides;
 use minato_core::task_definition::has_health_check;
@@ -93,6 +94,7 @@ pub(crate) fn task(
         containers,
         overrides: Some("{}".to_owned()),
         volumes: volumes(definition)?,
+        attachments: storage::attachments(row, definition),
         elastic_network_interfaces: interface.into_iter().collect(),
         cpu: limits.vcpus,
         memory: limits.memory_mib,
@@ -227,6 +229,7 @@ fn describe(
             .repository_credentials
             .map(registry_authentication),
         firelens_configuration: container.firelens_configuration.map(firelens),
+        managed_agents: managed_agents(row),
         ..acs::Container::default()
     })
 }
@@ -252,6 +255,16 @@ fn environment(
         }),
     );
     environment
+}
+
+/// What runs beside each container of a task with ECS Exec.
+fn managed_agents(row: &Task) -> Vec<acs::ManagedAgent> {
+    let is_enabled = row.task.enable_execute_command == Some(true);
+    let agent = || acs::ManagedAgent {
+        name: Some(ecs::ManagedAgentName::ExecuteCommandAgent.to_string()),
+        ..acs::ManagedAgent::default()
+    };
+    is_enabled.then(agent).into_iter().collect()
 }
 
 fn environment_file(file: ecs::EnvironmentFile) -> acs::EnvironmentFile {
@@ -341,7 +354,6 @@ fn volume(volume: &ecs::Volume) -> Result<acs::Volume, PayloadError> {
     let name = volume.name.clone().unwrap_or_default();
     if volume.s3files_volume_configuration.is_some()
         || volume.fsx_windows_file_server_volume_configuration.is_some()
-        || volume.configured_at_launch == Some(true)
     {
         return Err(PayloadError::Volume { name });
     }
@@ -350,6 +362,9 @@ fn volume(volume: &ecs::Volume) -> Result<acs::Volume, PayloadError> {
     let kind = match (docker, efs) {
         (Some(_), _) => "docker",
         (None, Some(_)) => "efs",
+        (None, None) if volume.configured_at_launch == Some(true) => {
+            "attachment"
+        }
         (None, None) => "host",
     };
     Ok(acs::Volume {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use minato_core::run_task;
 use minato_core::service::rules;
+use minato_core::{launch_volume, run_task};
 use minato_store::Tx;
 use minato_wire::ApiError;
 use minato_wire::ecs::{
@@ -23,7 +23,6 @@ pub(crate) struct Unserved<'a> {
     pub(crate) load_balancers: Option<&'a [ecs::LoadBalancer]>,
     pub(crate) service_registries: Option<&'a [ecs::ServiceRegistry]>,
     pub(crate) service_connect: Option<&'a ecs::ServiceConnectConfiguration>,
-    pub(crate) volumes: Option<&'a [ecs::ServiceVolumeConfiguration]>,
     pub(crate) lattice: Option<&'a [ecs::VpcLatticeConfiguration]>,
     pub(crate) deployment: Option<&'a DeploymentConfiguration>,
     pub(crate) controller: Option<DeploymentControllerType>,
@@ -46,7 +45,6 @@ impl Unserved<'_> {
             (some(self.load_balancers), "loadBalancers"),
             (some(self.service_registries), "serviceRegistries"),
             (connects, "serviceConnectConfiguration"),
-            (some(self.volumes), "volumeConfigurations"),
             (some(self.lattice), "vpcLatticeConfigurations"),
             (
                 alarms.is_some_and(|given| given.enable == Some(true)),
@@ -106,6 +104,22 @@ pub(crate) fn network(given: NetworkConfiguration) -> NetworkConfiguration {
             }
         }),
     }
+}
+
+/// Checks a service's volumes against its definition, and puts them into its
+/// new revision.
+pub(crate) fn volumes(
+    content: &mut Content,
+    definition: &TaskDefinition,
+    launch_type: LaunchType,
+    given: Option<Vec<ecs::ServiceVolumeConfiguration>>,
+) -> Result<(), ApiError> {
+    let given = given.unwrap_or_default();
+    let is_fargate = launch_type == LaunchType::Fargate;
+    launch_volume::of_service(&definition.definition, &given, is_fargate)?;
+    content.revision.volume_configurations =
+        Some(given).filter(|given| !given.is_empty());
+    Ok(())
 }
 
 /// Checks a whole service and gives what a new revision of it would run.

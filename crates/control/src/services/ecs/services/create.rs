@@ -62,7 +62,6 @@ fn unserved(input: &CreateServiceRequest) -> Unserved<'_> {
         load_balancers: input.load_balancers.as_deref(),
         service_registries: input.service_registries.as_deref(),
         service_connect: input.service_connect_configuration.as_ref(),
-        volumes: input.volume_configurations.as_deref(),
         lattice: input.vpc_lattice_configurations.as_deref(),
         deployment: input.deployment_configuration.as_ref(),
         controller: input
@@ -126,6 +125,7 @@ fn new_row(
     let launch_type = input.launch_type;
     let strategy = input.capacity_provider_strategy.clone();
     let definition = input.task_definition.clone();
+    let volumes = input.volume_configurations.clone();
     let mut service = asked_for(scope, input)?;
     let is_external =
         rules::controller(&service) == DeploymentControllerType::External;
@@ -172,11 +172,18 @@ fn new_row(
         drain_percent: None,
     };
     if is_external {
+        if volumes.is_some_and(|volumes| !volumes.is_empty()) {
+            return Err(error::invalid_parameter_exception(
+                "volumeConfigurations are only supported with the ECS \
+                 deployment controller.",
+            ));
+        }
         return Ok(row);
     }
     let definition = run::definition(tx, scope, definition.as_deref())?;
-    let content =
+    let mut content =
         check::content(tx, scope, &mut row.service, launch_type, &definition)?;
+    check::volumes(&mut content, &definition, launch_type, volumes)?;
     roll::begin(tx, &mut row, content, draw, scope.now);
     Ok(row)
 }

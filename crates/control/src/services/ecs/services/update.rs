@@ -14,7 +14,7 @@ use super::super::tasks::run;
 use super::check::{self, Unserved};
 use super::{roll, view};
 use crate::context::{Context, Draw, Scope};
-use crate::tables::{Cluster, Service};
+use crate::tables::{Cluster, Service, ServiceRevision};
 
 pub(crate) async fn update_service(
     cx: &Context,
@@ -50,7 +50,6 @@ fn unserved(input: &UpdateServiceRequest) -> Unserved<'_> {
         load_balancers: input.load_balancers.as_deref(),
         service_registries: input.service_registries.as_deref(),
         service_connect: input.service_connect_configuration.as_ref(),
-        volumes: input.volume_configurations.as_deref(),
         lattice: input.vpc_lattice_configurations.as_deref(),
         deployment: input.deployment_configuration.as_ref(),
         controller: input
@@ -93,6 +92,7 @@ fn change(
     let is_forced = input.force_new_deployment == Some(true);
     let definition = input.task_definition.clone();
     let strategy = input.capacity_provider_strategy.clone();
+    let volumes = input.volume_configurations.clone();
     merge(&mut row.service, input);
     let launch_type = launch_type(row, cluster, strategy.as_deref())?;
     let definition = match (&definition, &before.task_definition) {
@@ -105,8 +105,11 @@ fn change(
                 error::client_exception("TaskDefinition not found.")
             })?,
     };
-    let content =
+    let mut content =
         check::content(tx, scope, &mut row.service, launch_type, &definition)?;
+    let are_new = volumes.is_some();
+    let volumes = volumes.or_else(|| current_volumes(tx, row));
+    check::volumes(&mut content, &definition, launch_type, volumes)?;
     let desired = row.service.desired_count.unwrap_or(0);
     let desired = u32::try_from(desired).unwrap_or(0);
     if row.desired != desired && !row.is_daemon() {
@@ -115,6 +118,7 @@ fn change(
     }
     let after = &row.service;
     let is_new = is_forced
+        || are_new
         || after.task_definition != before.task_definition
         || after.platform_version != before.platform_version
         || after.network_configuration != before.network_configuration;
@@ -122,6 +126,17 @@ fn change(
         roll::begin(tx, row, content, draw, scope.now);
     }
     Ok(())
+}
+
+/// The volumes of the primary deployment's tasks, which go on where an update
+/// does not name them (API reference, UpdateService).
+fn current_volumes(
+    tx: &Tx,
+    row: &Service,
+) -> Option<Vec<ecs::ServiceVolumeConfiguration>> {
+    let key = row.owner().key().with(&row.primary()?.revision);
+    let revision = tx.get::<ServiceRevision>(&key)?;
+    revision.revision.volume_configurations.clone()
 }
 
 /// What task sets say cannot be changed at their service (API reference,
@@ -137,6 +152,12 @@ fn change_external(
         network_configuration: input.network_configuration.clone(),
         ..Default::default()
     })?;
+    if input.volume_configurations.as_ref().is_some_and(|it| !it.is_empty()) {
+        return Err(error::invalid_parameter_exception(
+            "volumeConfigurations are only supported with the ECS deployment \
+             controller.",
+        ));
+    }
     if input.force_new_deployment == Some(true) {
         return Err(error::invalid_parameter_exception(
             "A service with an EXTERNAL deployment controller has no \

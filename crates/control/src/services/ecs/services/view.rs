@@ -165,6 +165,7 @@ fn deployment(
         platform_version: revision.platform_version,
         platform_family: revision.platform_family,
         network_configuration: revision.network_configuration,
+        volume_configurations: revision.volume_configurations,
         rollout_state: row.rollout.as_str().parse().ok(),
         rollout_state_reason: Some(row.reason.clone()),
         ..Default::default()

@@ -131,8 +131,9 @@ fn new_row(
         check::choose(&mut whole, cluster, input.launch_type, strategy)?;
     let definition =
         run::definition(tx, scope, input.task_definition.as_deref())?;
-    let content =
+    let mut content =
         check::content(tx, scope, &mut whole, launch_type, &definition)?;
+    check::volumes(&mut content, &definition, launch_type, None)?;
     let digits = roll::digits(draw.next());
     let row = TaskSet {
         of: service.owner(),

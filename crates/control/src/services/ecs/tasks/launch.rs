@@ -1,24 +1,33 @@
 //! Makes the rows of new tasks.
 
 use minato_core::id::{AttachmentId, ContainerId, TaskId};
+use minato_core::launch_volume::LaunchVolume;
 use minato_core::overrides;
 use minato_core::status::{DesiredStatus, TaskStatus};
 use minato_core::task_definition::Demand;
 use minato_wire::ecs::{
     self, Attachment, Attribute, Connectivity, Container, EphemeralStorage,
-    KeyValuePair, LaunchType, NetworkMode, TaskEphemeralStorage, TaskOverride,
+    KeyValuePair, LaunchType, ManagedAgent, ManagedAgentName, NetworkMode,
+    TaskEphemeralStorage, TaskOverride,
 };
 
 use super::subnets::Subnets;
+use super::volumes;
 use crate::context::Scope;
+use crate::services::ec2::eni::hex_id;
 use crate::services::ecs_arn;
-use crate::tables::{Cluster, Host, Needs, OfService, Task, TaskDefinition};
+use crate::tables::{
+    Cluster, Host, Needs, OfService, OfVolume, Task, TaskDefinition,
+};
 
 /// The disk a Fargate task has where nothing else is said, in GiB (developer
 /// guide, "Fargate task ephemeral storage").
 const FARGATE_DISK_GIB: i32 = 20;
 /// What `LATEST` stands for on Linux (developer guide, platform versions).
 pub(crate) const PLATFORM_VERSION: &str = "1.4.0";
+
+/// The type of a network interface's attachment.
+pub(crate) const ENI_ATTACHMENT: &str = "ElasticNetworkInterface";
 
 /// What all tasks of one call have in common.
 #[derive(Clone, Debug)]
@@ -36,6 +45,8 @@ pub(crate) struct Launch {
     pub(crate) service: Option<OfService>,
     /// Whether `enableExecuteCommand` was asked for.
     pub(crate) can_exec: bool,
+    /// The volume that each of them gets.
+    pub(crate) volume: Option<LaunchVolume>,
 }
 
 /// Where one task goes, and the numbers its ids are made of.
@@ -68,13 +79,25 @@ pub(crate) fn task(
     let mut ids = spot.ids.iter().copied();
     let mut next = move || ids.next().unwrap_or_default();
     let id = TaskId::new(next()).to_string();
-    let attachment = AttachmentId::new(next());
+    let number = next();
+    let attachment = AttachmentId::new(number);
+    let volume = launch.volume.as_ref().map(|volume| OfVolume {
+        id: hex_id("vol", number),
+        // As random as the interface's, and another one.
+        attachment_id: AttachmentId::new(!number).dashed(),
+        volume: volume.clone(),
+    });
     let (region, account) = (&scope.region, &scope.account);
     let arn = ecs_arn(region, account, &format!("task/{}/{id}", cluster.name));
     let is_fargate = launch.launch_type == LaunchType::Fargate;
     let is_awsvpc = definition.network_mode == Some(NetworkMode::Awsvpc);
-    let status =
-        if is_awsvpc { TaskStatus::Provisioning } else { TaskStatus::Pending };
+    let status = if is_awsvpc || volume.is_some() {
+        TaskStatus::Provisioning
+    } else {
+        TaskStatus::Pending
+    };
+    let interface =
+        is_awsvpc.then(|| eni_attachment(attachment, spot.subnets.first()));
     let effective =
         overrides::containers(definition, launch.overrides.as_ref());
     let containers = effective
@@ -82,13 +105,18 @@ pub(crate) fn task(
         .map(|one| {
             container(scope, cluster, &id, &arn, one, ContainerId::new(next()))
         })
+        .map(|one| Container {
+            managed_agents: launch.can_exec.then(|| vec![exec_agent()]),
+            ..one
+        })
         .collect();
     let task = ecs::Task {
-        attachments: Some(if is_awsvpc {
-            vec![eni_attachment(attachment, spot.subnets.first())]
-        } else {
-            vec![]
-        }),
+        attachments: Some(
+            interface
+                .into_iter()
+                .chain(volume.as_ref().map(volumes::attachment))
+                .collect(),
+        ),
         attributes: Some(vec![Attribute {
             name: Some("ecs.cpu-architecture".to_owned()),
             value: architecture(spot.host),
@@ -142,6 +170,7 @@ pub(crate) fn task(
         subnets: spot.subnets,
         security_groups: launch.security_groups.clone(),
         network_interface: None,
+        volume,
         service: launch.service.clone(),
     }
 }
@@ -178,12 +207,21 @@ fn architecture(host: &Host) -> Option<String> {
 fn eni_attachment(id: AttachmentId, subnet: Option<&String>) -> Attachment {
     Attachment {
         id: Some(id.dashed()),
-        r#type: Some("ElasticNetworkInterface".to_owned()),
+        r#type: Some(ENI_ATTACHMENT.to_owned()),
         status: Some("PRECREATED".to_owned()),
         details: Some(vec![KeyValuePair {
             name: Some("subnetId".to_owned()),
             value: subnet.cloned(),
         }]),
+    }
+}
+
+/// What ECS Exec goes through, before the container runs.
+fn exec_agent() -> ManagedAgent {
+    ManagedAgent {
+        name: Some(ManagedAgentName::ExecuteCommandAgent),
+        last_status: Some(TaskStatus::Pending.to_string()),
+        ..Default::default()
     }
 }
 

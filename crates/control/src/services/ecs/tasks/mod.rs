@@ -2,6 +2,7 @@
 
 pub(crate) mod capacity;
 mod describe;
+mod exec;
 pub(crate) mod launch;
 mod list;
 pub(crate) mod place;
@@ -10,8 +11,10 @@ pub(crate) mod run;
 pub(crate) mod stop;
 mod submit;
 pub(crate) mod subnets;
+pub(crate) mod volumes;
 
 pub(crate) use describe::describe_tasks;
+pub(crate) use exec::{execute_command, stream_url};
 pub(crate) use list::list_tasks;
 pub(crate) use run::{run_task, start_task};
 pub(crate) use stop::stop_task;

@@ -8,10 +8,11 @@ use minato_core::status::{TaskEvent, TaskStatus};
 use minato_store::Tx;
 use minato_wire::Timestamp;
 use minato_wire::ecs::{
-    Container, ContainerStateChange, NetworkBinding, TaskStopCode,
+    Container, ContainerStateChange, ManagedAgentStateChange, NetworkBinding,
+    TaskStopCode,
 };
 
-use super::stop;
+use super::{stop, volumes};
 use crate::services::sts;
 use crate::tables::Task;
 
@@ -25,6 +26,7 @@ pub(crate) struct Report {
     pub(crate) status: Option<String>,
     pub(crate) reason: Option<String>,
     pub(crate) containers: Vec<ContainerStateChange>,
+    pub(crate) managed_agents: Vec<ManagedAgentStateChange>,
     pub(crate) pull_started_at: Option<Timestamp>,
     pub(crate) pull_stopped_at: Option<Timestamp>,
     pub(crate) execution_stopped_at: Option<Timestamp>,
@@ -46,6 +48,10 @@ pub(crate) fn apply(
     for change in report.containers {
         container(row, change);
     }
+    for change in report.managed_agents {
+        managed_agent(row, change, now);
+    }
+    volumes::show_attached(row);
     let task = &mut row.task;
     task.pull_started_at = task.pull_started_at.or(report.pull_started_at);
     task.pull_stopped_at = task.pull_stopped_at.or(report.pull_stopped_at);
@@ -97,6 +103,27 @@ fn container(row: &mut Task, change: ContainerStateChange) {
     }
 }
 
+/// What runs beside a container, such as the agent of ECS Exec.
+fn managed_agent(
+    row: &mut Task,
+    change: ManagedAgentStateChange,
+    now: Timestamp,
+) {
+    let containers = row.task.containers.iter_mut().flatten();
+    let known = containers
+        .filter(|container| container.name == change.container_name)
+        .flat_map(|container| container.managed_agents.iter_mut().flatten())
+        .find(|agent| agent.name == change.managed_agent_name);
+    let Some(known) = known else { return };
+    if change.status.as_deref() == Some("RUNNING")
+        && known.last_status.as_deref() != Some("RUNNING")
+    {
+        known.last_started_at = Some(now);
+    }
+    known.last_status = change.status.or(known.last_status.take());
+    known.reason = change.reason.filter(|reason| !reason.is_empty());
+}
+
 fn bind(container: &mut Container, bindings: Vec<NetworkBinding>) {
     if !bindings.is_empty() {
         container.network_bindings = Some(bindings);
@@ -124,6 +151,9 @@ fn stopped(
 ) {
     for container in row.task.containers.iter_mut().flatten() {
         container.last_status = Some("STOPPED".to_owned());
+        for agent in container.managed_agents.iter_mut().flatten() {
+            agent.last_status = Some("STOPPED".to_owned());
+        }
     }
     if row.should_run() {
         let (code, reason) = conclude(row, reason, is_essential);
@@ -132,7 +162,7 @@ fn stopped(
     let task = &mut row.task;
     task.desired_status = Some("STOPPED".to_owned());
     task.stopping_at = task.stopping_at.or(Some(now));
-    if row.network_interface.is_some() {
+    if row.network_interface.is_some() || row.volume.is_some() {
         // The address is given back before readers see the end.
         task.last_status = Some(TaskStatus::Deprovisioning.to_string());
     } else {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use minato_core::task_definition::{Demand, demand};
-use minato_core::{overrides, run_task as rules};
+use minato_core::{launch_volume, overrides, run_task as rules};
 use minato_store::{Key, Tx};
 use minato_wire::ApiError;
 use minato_wire::ecs::{
@@ -15,6 +15,7 @@ use super::super::lookup::{self, Read, resource_id};
 use super::launch::{self, Launch, Spot};
 use super::place::{self, Placed};
 use super::subnets::Subnets;
+use super::volumes;
 use crate::context::{Context, Scope};
 use crate::services::ec2;
 use crate::services::ecs_arn;
@@ -24,6 +25,8 @@ use crate::tables::{
 
 /// Most tasks one call may start (API reference, RunTask `count`).
 const COUNT_MAX: i32 = 10;
+/// What a host's agent has that can run commands in containers (ECS Exec).
+pub(crate) const EXEC_ATTRIBUTE: &str = "ecs.capability.execute-command";
 /// Most container instances one StartTask may name.
 const INSTANCES_MAX: usize = 10;
 
@@ -38,10 +41,6 @@ pub(crate) async fn run_task(
             "Count must be between 1 and {COUNT_MAX}."
         )));
     }
-    refuse_unserved(
-        input.enable_execute_command,
-        input.volume_configurations.as_deref(),
-    )?;
     let count = usize::try_from(count).unwrap_or(1);
     let ids = cx.ids_for_tasks(count);
     let seed = cx.ids.seed();
@@ -116,10 +115,6 @@ pub(crate) async fn start_task(
              elements."
         )));
     }
-    refuse_unserved(
-        input.enable_execute_command,
-        input.volume_configurations.as_deref(),
-    )?;
     let most = rules::START_STARTED_BY_MAX;
     rules::started_by(input.started_by.as_deref(), most)?;
     let ids = cx.ids_for_tasks(instances.len());
@@ -178,33 +173,16 @@ fn as_run_task(input: &StartTaskRequest) -> RunTaskRequest {
     RunTaskRequest {
         launch_type: Some(LaunchType::Ec2),
         enable_ecs_managed_tags: input.enable_ecs_managed_tags,
+        enable_execute_command: input.enable_execute_command,
         group: input.group.clone(),
         network_configuration: input.network_configuration.clone(),
         overrides: input.overrides.clone(),
         propagate_tags: input.propagate_tags,
         started_by: input.started_by.clone(),
         tags: input.tags.clone(),
+        volume_configurations: input.volume_configurations.clone(),
         ..Default::default()
     }
-}
-
-/// What the model has and no part of Minato does yet.
-fn refuse_unserved(
-    exec: Option<bool>,
-    volumes: Option<&[ecs::TaskVolumeConfiguration]>,
-) -> Result<(), ApiError> {
-    if exec == Some(true) {
-        return Err(error::unsupported_feature_exception(
-            "Minato does not serve ECS Exec yet: enableExecuteCommand must \
-             be false.",
-        ));
-    }
-    if volumes.is_some_and(|volumes| !volumes.is_empty()) {
-        return Err(error::unsupported_feature_exception(
-            "Minato does not serve volumeConfigurations yet.",
-        ));
-    }
-    Ok(())
 }
 
 /// The answer of before, where a client token says it is a retry.
@@ -363,7 +341,12 @@ fn launch_of(
         subnets,
         security_groups,
         service: None,
-        can_exec: false,
+        can_exec: input.enable_execute_command == Some(true),
+        volume: launch_volume::of_task(
+            definition,
+            input.volume_configurations.as_deref().unwrap_or_default(),
+            launch_type == LaunchType::Fargate,
+        )?,
     })
 }
 
@@ -499,7 +482,12 @@ pub(crate) fn overridden_demand(
     launch: &Launch,
 ) -> Demand {
     let change = launch.overrides.as_ref();
-    demand(&overrides::applied(&row.definition, change))
+    let mut demand = demand(&overrides::applied(&row.definition, change));
+    volumes::require(&mut demand, launch.volume.as_ref());
+    if launch.can_exec {
+        demand.attributes.push(EXEC_ATTRIBUTE.to_owned());
+    }
+    demand
 }
 
 /// The container instance that StartTask names, or why not.

@@ -26,6 +26,7 @@ pub(crate) async fn submit_task_state_change(
         status: input.status,
         reason: input.reason,
         containers: input.containers.unwrap_or_default(),
+        managed_agents: input.managed_agents.unwrap_or_default(),
         pull_started_at: input.pull_started_at,
         pull_stopped_at: input.pull_stopped_at,
         execution_stopped_at: input.execution_stopped_at,
