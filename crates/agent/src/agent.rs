@@ -17,6 +17,7 @@ use crate::firewall;
 use crate::runtime::Runtime;
 use crate::session::register::{Identity, RegisterError, discover, register};
 use crate::session::{Connector, CredentialSets, Hello, run_acs};
+use crate::sweep;
 use crate::telemetry::run_tcs;
 
 /// The world, as the agent's parts see it.
@@ -196,6 +197,7 @@ async fn converse(
         Arc::clone(&connector),
         hello,
     );
+    let sweep = sweep::run(Arc::clone(&services), engine.clone());
     let work = run_acs(services, engine, credentials, connector, identity, acs);
-    tokio::join!(work, telemetry);
+    tokio::join!(work, telemetry, sweep);
 }

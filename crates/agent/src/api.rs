@@ -16,6 +16,8 @@ use serde_json::Value;
 pub enum ApiService {
     /// Amazon ECS.
     Ecs,
+    /// Minato's own.
+    Minato,
     /// CloudWatch Logs.
     Logs,
     /// Secrets Manager.

@@ -1,11 +1,12 @@
 //! The agent's settings.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::objects::S3Config;
-use crate::runtime::PullBehavior;
+use crate::runtime::{PullBehavior, VolumeSupport};
 
 /// What containers are told of the task endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,30 @@ pub enum TaskEndpoint {
     Own,
     /// That, and that AWS's APIs are there too (`AWS_ENDPOINT_URL`).
     AndApi,
+}
+
+/// What stands for an EFS file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EfsTarget {
+    /// A directory of this host.
+    Dir(PathBuf),
+    /// A directory of an NFS server.
+    Nfs {
+        /// The server.
+        server: IpAddr,
+        /// The directory, absolute.
+        export: PathBuf,
+    },
+}
+
+/// An EFS access point. It has no POSIX user: files belong to whoever the
+/// container runs as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EfsAccessPoint {
+    /// Its file system.
+    pub file_system_id: String,
+    /// The directory that it shows as the root.
+    pub root: PathBuf,
 }
 
 /// What the host is, and how its agent behaves.
@@ -52,11 +77,17 @@ pub struct AgentConfig {
     pub pull_behavior: PullBehavior,
     /// What containers are told of the task endpoint.
     pub task_endpoint: TaskEndpoint,
-    /// EFS file systems by id: the directories that stand for them.
-    pub efs: BTreeMap<String, PathBuf>,
+    /// EFS file systems by id: what stands for them.
+    pub efs: BTreeMap<String, EfsTarget>,
     /// Where objects of S3 are; without it no task with environment files is
     /// placed here.
     pub s3: Option<S3Config>,
+    /// EFS access points by id.
+    pub efs_access_points: BTreeMap<String, EfsAccessPoint>,
+    /// What volumes this host can make.
+    pub volumes: VolumeSupport,
+    /// Whether this host's kernel can do every network fault.
+    pub fault_injection: bool,
     /// Version told to the control plane.
     pub version: String,
 }
@@ -86,6 +117,9 @@ impl AgentConfig {
             task_endpoint: TaskEndpoint::default(),
             efs: BTreeMap::new(),
             s3: None,
+            efs_access_points: BTreeMap::new(),
+            volumes: VolumeSupport::default(),
+            fault_injection: false,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -1,7 +1,7 @@
 //! All tasks of this host: taking them over from the control plane and from
 //! an earlier agent.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -12,11 +12,12 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::agent::Services;
+use crate::steps::TaskContext;
 use crate::store::{Sync, TaskFiles};
 use crate::submit::{SUBMITS_MAX, submit};
 use crate::task::actor::{self, ActorDeps, TaskCommand, TaskHandle};
 use crate::task::decode::{DecodeTaskError, decode_task, task_id};
-use crate::task::plan::TaskPlan;
+use crate::task::plan::{TaskPlan, VolumePlan};
 use crate::task::record::{
     ContainerRecord, Desired, EndpointToken, FORMAT, TaskFacts, TaskRecord,
 };
@@ -340,6 +341,34 @@ impl TaskEngine {
             own == Some(id) && known.handle.view.borrow().stopped_at.is_none()
         });
         found.map(|known| known.arn.clone())
+    }
+
+    /// The EBS volumes of tasks that are not over.
+    pub(crate) fn volume_ids(&self) -> BTreeSet<String> {
+        let tasks = self.tasks().into_iter();
+        let live = tasks.filter(|task| task.record.stopped_at.is_none());
+        let plans = live.filter_map(|task| task.plan);
+        plans
+            .flat_map(|plan| {
+                let volumes = plan.volumes.values();
+                let ids = volumes.filter_map(VolumePlan::ebs_id);
+                ids.map(str::to_owned).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// What the steps of tasks that are over worked on.
+    pub(crate) fn over(&self) -> Vec<TaskContext> {
+        let deps = &self.inner.deps;
+        let tasks = self.tasks().into_iter();
+        let over = tasks.filter(|task| task.record.stopped_at.is_some());
+        over.filter_map(|task| task.plan)
+            .map(|plan| TaskContext {
+                services: Arc::clone(&deps.services),
+                dir: deps.files.task_dir(&plan.id),
+                plan,
+            })
+            .collect()
     }
 
     /// Every task the agent knows.

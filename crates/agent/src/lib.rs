@@ -25,6 +25,7 @@ pub mod session;
 pub mod steps;
 pub mod store;
 pub(crate) mod submit;
+pub(crate) mod sweep;
 pub mod task;
 pub mod telemetry;
 #[cfg(test)]

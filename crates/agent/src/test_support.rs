@@ -61,6 +61,8 @@ pub(crate) struct ApiState {
     pub(crate) regions: Vec<String>,
     /// Errors for the next calls of an operation.
     pub(crate) errors: BTreeMap<String, Vec<ApiCallError>>,
+    /// What `SweepVolumes` answers.
+    pub(crate) deleted_volumes: Vec<String>,
     pub(crate) groups: Vec<String>,
     /// Events by stream.
     pub(crate) streams: BTreeMap<String, Vec<(i64, String)>>,
@@ -113,6 +115,9 @@ impl FakeApi {
                 "containerInstanceArn": "arn:aws:ecs:us-east-1:000000000000:container-instance/default/1",
                 "attributes": input["attributes"],
             }})),
+            "SweepVolumes" => {
+                Ok(json!({"deletedVolumeIds": state.deleted_volumes}))
+            }
             "DiscoverPollEndpoint" => Ok(json!({
                 "endpoint": "http://acs", "telemetryEndpoint": "http://tcs",
             })),

@@ -10,9 +10,9 @@ use anyhow::{Context, Result, ensure};
 pub const IMAGE: &str = "minato-example/web:1";
 
 /// Busybox's commands that tests' containers use.
-const APPLETS: [&str; 12] = [
+const APPLETS: [&str; 18] = [
     "sh", "httpd", "echo", "cat", "sleep", "hostname", "wget", "nc", "ls",
-    "env", "true", "dd",
+    "env", "true", "dd", "stty", "tty", "id", "wc", "head", "tr",
 ];
 
 /// The root of the repository.

@@ -18,10 +18,14 @@ mod endpoint;
 mod ends;
 #[path = "e2e/env_files.rs"]
 mod env_files;
+#[path = "e2e/exec.rs"]
+mod exec;
 #[path = "e2e/flow.rs"]
 mod flow;
 #[path = "e2e/hostile.rs"]
 mod hostile;
+#[path = "e2e/limits.rs"]
+mod limits;
 #[path = "e2e/members.rs"]
 mod members;
 #[path = "e2e/ports.rs"]
@@ -36,5 +40,7 @@ mod secrets;
 mod services;
 #[path = "e2e/spot.rs"]
 mod spot;
+#[path = "e2e/storage.rs"]
+mod storage;
 #[path = "e2e/volumes.rs"]
 mod volumes;

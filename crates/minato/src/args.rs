@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use minato_agent::config::{EfsAccessPoint, EfsTarget};
 use minato_agent::objects::S3Endpoint;
 use minato_control::PlaceVpcError;
 use minato_engine::network::Ipv4Cidr;
@@ -14,7 +15,8 @@ use minato_engine::network::Ipv4Cidr;
 use crate::home::Home;
 use crate::out::{BROKEN_PIPE, is_reader_gone};
 use crate::{
-    chaos, doctor, down, env, explain, image, logs, ps, rehearse, run, stop, up,
+    chaos, doctor, down, env, exec, explain, image, logs, ps, rehearse, run,
+    stop, up,
 };
 
 /// Wrong usage, as clap has it too.
@@ -83,6 +85,14 @@ Examples:
     /// Show the output of a task's containers
     #[command(after_help = "Example:\n  minato logs -f 4d5e")]
     Logs(LogsArgs),
+    /// Run a command in a task's container, with this terminal
+    #[command(after_help = "\
+Examples:
+  minato exec 4d5e                          a shell
+  minato exec 4d5e --container web -- env
+The task must have been started with enableExecuteCommand.
+Exit status: the command's.")]
+    Exec(ExecArgs),
     /// Stop tasks
     #[command(after_help = "Example:\n  minato stop 4d5e")]
     Stop(StopArgs),
@@ -193,9 +203,18 @@ pub(crate) struct UpArgs {
     /// unless told otherwise
     #[arg(long)]
     pub(crate) no_endpoint_injection: bool,
-    /// Directory that stands for an EFS file system; it must be there
+    /// What stands for an EFS file system: a directory, which must be there,
+    /// or one of an NFS server, as nfs://ADDRESS/PATH
     #[arg(long, value_name = "FILESYSTEM=DIR", value_parser = efs)]
-    pub(crate) efs: Vec<(String, PathBuf)>,
+    pub(crate) efs: Vec<(String, EfsTarget)>,
+    /// An EFS access point: the directory that it shows as the root. It has
+    /// no POSIX user
+    #[arg(
+        long,
+        value_name = "ACCESSPOINT=FILESYSTEM:/PATH",
+        value_parser = efs_access_point
+    )]
+    pub(crate) efs_access_point: Vec<(String, EfsAccessPoint)>,
     #[command(flatten)]
     pub(crate) s3: S3Args,
     /// Mirror of a registry, asked before it: docker.io=http://127.0.0.1:5000
@@ -251,21 +270,54 @@ fn group(text: &str) -> Result<String, String> {
     })
 }
 
-fn efs(text: &str) -> Result<(String, PathBuf), String> {
+fn efs(text: &str) -> Result<(String, EfsTarget), String> {
     let (id, dir) = text
         .split_once('=')
         .ok_or_else(|| "expected FILESYSTEM=DIR".to_owned())?;
-    let digits = id.strip_prefix("fs-").unwrap_or_default();
-    let is_id = (8..=40).contains(&digits.len())
-        && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !is_id {
+    if !is_efs_id(id, "fs-") {
         return Err("a file system's id is such as fs-0123abcd".to_owned());
+    }
+    if let Some(url) = dir.strip_prefix("nfs://") {
+        let nfs = || {
+            let (server, path) = url.split_once('/')?;
+            let server = server.trim_matches(['[', ']']).parse().ok()?;
+            let export = PathBuf::from(format!("/{path}"));
+            Some(EfsTarget::Nfs { server, export })
+        };
+        let target = nfs().ok_or_else(|| {
+            "expected nfs://ADDRESS/PATH, with an IP address".to_owned()
+        })?;
+        return Ok((id.to_owned(), target));
     }
     let dir = std::fs::canonicalize(dir).map_err(|error| error.to_string())?;
     if !dir.is_dir() {
         return Err("that is not a directory".to_owned());
     }
-    Ok((id.to_owned(), dir))
+    Ok((id.to_owned(), EfsTarget::Dir(dir)))
+}
+
+fn is_efs_id(id: &str, prefix: &str) -> bool {
+    let digits = id.strip_prefix(prefix).unwrap_or_default();
+    (8..=40).contains(&digits.len())
+        && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn efs_access_point(text: &str) -> Result<(String, EfsAccessPoint), String> {
+    let split = || {
+        let (id, rest) = text.split_once('=')?;
+        let (file_system, root) = rest.split_once(':')?;
+        let is_good = is_efs_id(id, "fsap-")
+            && is_efs_id(file_system, "fs-")
+            && root.starts_with('/');
+        let point = EfsAccessPoint {
+            file_system_id: file_system.to_owned(),
+            root: PathBuf::from(root),
+        };
+        is_good.then(|| (id.to_owned(), point))
+    };
+    split().ok_or_else(|| {
+        "expected such as fsap-0123abcd=fs-0123abcd:/team".to_owned()
+    })
 }
 
 fn mirror(text: &str) -> Result<(String, String), String> {
@@ -351,6 +403,19 @@ pub(crate) struct LogsArgs {
     /// Go on as lines come, until the task ends
     #[arg(long, short)]
     pub(crate) follow: bool,
+}
+
+/// Arguments of `exec`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ExecArgs {
+    /// Task: its id, the beginning of it, or its ARN
+    pub(crate) task: String,
+    /// The container, where the task has several
+    #[arg(long, short)]
+    pub(crate) container: Option<String>,
+    /// Command and arguments
+    #[arg(last = true, default_value = "/bin/sh")]
+    pub(crate) command: Vec<String>,
 }
 
 /// Arguments of `stop`.
@@ -462,6 +527,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Run(args) => run::run(&home, &args),
         Command::Ps(args) => ps::run(&home, &args),
         Command::Logs(args) => logs::run(&home, &args),
+        Command::Exec(args) => exec::run(&home, &args),
         Command::Stop(args) => stop::run(&home, &args),
         Command::Explain(args) => explain::run(&home, &args),
         Command::Rehearse(args) => rehearse::run(&args),
@@ -493,6 +559,10 @@ mod tests {
             "minato up --account-id 12",
             "minato up --mirror docker.io",
             "minato up --efs fs-0123abcd",
+            "minato up --efs fs-0123abcd=nfs://server/x",
+            "minato up --efs fs-0123abcd=nfs://192.0.2.1",
+            "minato up --efs-access-point fsap-0123abcd=fs-0123abcd",
+            "minato up --efs-access-point fsap-0123abcd=fs-0123abcd:x",
             "minato up --efs fs-0123abcg=/",
             "minato up --efs fs-0123abcd=/dev/null",
             "minato up --s3-endpoint 127.0.0.1:9000",

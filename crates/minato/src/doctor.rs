@@ -37,6 +37,7 @@ const CHECKS: &[Check] = &[
     Check { name: "seccomp", look: seccomp },
     Check { name: "name servers", look: name_servers },
     Check { name: "disk", look: disk },
+    Check { name: "EBS volumes", look: volumes },
     Check { name: "AWS CLI", look: aws_cli },
 ];
 
@@ -173,6 +174,25 @@ fn firewalls(home: &Home) -> Finding {
         }
         Ok(closed) => Finding::Warning(closed.join("; "), CURE),
         Err(error) => Finding::Warning(chain(&error), CURE),
+    }
+}
+
+/// What tasks with EBS volumes or ephemeralStorage need.
+fn volumes(_: &Home) -> Finding {
+    let support = minato_engine::volume::support();
+    match (support.ext4, support.xfs) {
+        (true, true) => Finding::Fine("ext4 and xfs can be made".to_owned()),
+        (true, false) => Finding::Warning(
+            "no xfs can be made, which volumes are where nothing else is said"
+                .to_owned(),
+            "install the package xfsprogs, or say filesystemType ext4",
+        ),
+        (false, _) => Finding::Warning(
+            "tasks cannot have EBS volumes or ephemeralStorage: there are no \
+             loop devices, or no mkfs.ext4"
+                .to_owned(),
+            "modprobe loop, and install the packages e2fsprogs and xfsprogs",
+        ),
     }
 }
 

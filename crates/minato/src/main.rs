@@ -10,6 +10,7 @@ mod chaos;
 mod doctor;
 mod down;
 mod env;
+mod exec;
 mod explain;
 mod home;
 mod image;

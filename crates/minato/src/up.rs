@@ -184,6 +184,12 @@ fn gateway(
     Gateway::new(control.clone(), services, trust, clock, ids)
 }
 
+/// Whether the kernel has what `enableFaultInjection` needs.
+async fn can_inject_faults() -> bool {
+    let probe = minato_engine::network::probe_faults;
+    matches!(tokio::task::spawn_blocking(probe).await, Ok(Ok(())))
+}
+
 /// Starts the agent of this host, which calls the gateway in memory.
 async fn agent(
     home: &Home,
@@ -213,6 +219,9 @@ async fn agent(
         },
         efs: args.efs.iter().cloned().collect(),
         s3: objects::config(args)?,
+        efs_access_points: args.efs_access_point.iter().cloned().collect(),
+        volumes: minato_engine::volume::support(),
+        fault_injection: can_inject_faults().await,
         ..AgentConfig::new(CLUSTER, &args.region, home.agent())
     };
     let listener = runtime

@@ -148,7 +148,8 @@ fn task_body(version: u8, config: &AgentConfig, asker: &Asker) -> Object {
         let service = record.payload.get("serviceName");
         let service = service.filter(|name| name.is_string()).cloned();
         put(&mut body, "ServiceName", service);
-        put(&mut body, "FaultInjectionEnabled", Some(false));
+        let can_fault = plan.fault_injection;
+        put(&mut body, "FaultInjectionEnabled", Some(can_fault));
     }
     let containers: Vec<Value> = plan
         .containers
@@ -265,6 +266,8 @@ fn volumes(task: &TaskPlan, plan: &ContainerPlan) -> Vec<Value> {
             VolumePlan::Host(path) => {
                 put(&mut volume, "Source", Some(path.display().to_string()));
             }
+            // Where it is on the host is no path that anybody could use.
+            VolumePlan::Ebs(_) => {}
         }
         let path = mount.path.display().to_string();
         put(&mut volume, "Destination", Some(path));
@@ -277,6 +280,7 @@ fn log(plan: &LogPlan) -> (&'static str, Option<Value>) {
     match plan {
         LogPlan::JsonFile { .. } => ("json-file", None),
         LogPlan::None => ("none", None),
+        LogPlan::Remote(remote) => (remote.driver, None),
         LogPlan::Awslogs(awslogs) => {
             let mut options = Object::new();
             if awslogs.create_group {

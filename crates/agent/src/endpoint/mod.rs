@@ -1,7 +1,7 @@
 //! The task endpoint: what containers ask the agent, at 169.254.170.2:80.
 //!
-//! Credentials, metadata, use of resources and scale-in protection have paths
-//! of their own, as on AWS; every other request is somebody else's: it goes
+//! Credentials, metadata, use of resources, scale-in protection and faults
+//! have paths of their own, as on AWS; every other request is somebody else's: it goes
 //! to the fallback, which in Minato is its own gateway, so that an SDK in a
 //! container needs no other address.
 //!
@@ -11,6 +11,7 @@
 //! the host's).
 
 mod credentials;
+mod fault;
 mod metadata;
 mod protection;
 mod rate;
@@ -72,6 +73,7 @@ pub(crate) struct Endpoint {
     container_instance_arn: OnceLock<String>,
     fallback: Fallback,
     rate: Mutex<RateLimit>,
+    faults: Mutex<fault::FaultRates>,
     samples: Mutex<stats::Samples>,
 }
 
@@ -141,6 +143,7 @@ impl Endpoint {
             container_instance_arn: OnceLock::new(),
             fallback,
             rate: Mutex::default(),
+            faults: Mutex::default(),
             samples: Mutex::default(),
         }
     }
@@ -205,7 +208,16 @@ impl Endpoint {
                 }
                 self.answer_protection(&asker, &request).await
             }
-            Route::Agent(..) | Route::Unbuilt | Route::Other => {
+            Route::Agent(token, rest) => match fault::fault_path(rest) {
+                Some(path) => {
+                    self.answer_fault(path, token, &request, peer).await
+                }
+                None => {
+                    self.charge(&Payer::Peer(peer));
+                    not_found(uri.path())
+                }
+            },
+            Route::Unbuilt | Route::Other => {
                 self.charge(&Payer::Peer(peer));
                 not_found(uri.path())
             }

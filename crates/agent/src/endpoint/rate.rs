@@ -1,6 +1,7 @@
 //! How often a task may ask: upstream's 40 requests a second, 60 at once.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -8,8 +9,6 @@ use tokio::time::Instant;
 
 const PER_SECOND: f64 = 40.0;
 const BURST: f64 = 60.0;
-/// After so long every bucket is full again.
-const REFILL: Duration = Duration::from_millis(1500);
 /// Buckets kept; then the full ones, which say nothing, are dropped.
 const BUCKETS_MAX: usize = 4096;
 
@@ -23,36 +22,51 @@ pub(super) enum Payer {
 }
 
 /// A token bucket for each payer.
-#[derive(Debug, Default)]
-pub(super) struct RateLimit {
-    buckets: HashMap<Payer, (f64, Instant)>,
+#[derive(Debug)]
+pub(super) struct RateLimit<P = Payer> {
+    per_second: f64,
+    burst: f64,
+    buckets: HashMap<P, (f64, Instant)>,
 }
 
-impl RateLimit {
+impl Default for RateLimit {
+    fn default() -> RateLimit {
+        RateLimit::new(PER_SECOND, BURST)
+    }
+}
+
+impl<P: Clone + Eq + Hash> RateLimit<P> {
+    /// So many requests a second, and so many at once.
+    pub(super) fn new(per_second: f64, burst: f64) -> RateLimit<P> {
+        RateLimit { per_second, burst, buckets: HashMap::new() }
+    }
+
     /// Whether the payer may ask once more.
-    pub(super) fn has(&self, payer: &Payer, now: Instant) -> bool {
+    pub(super) fn has(&self, payer: &P, now: Instant) -> bool {
         self.level(payer, now) >= 1.0
     }
 
     /// Takes one request; `false` where there is none left.
-    pub(super) fn take(&mut self, payer: &Payer, now: Instant) -> bool {
+    pub(super) fn take(&mut self, payer: &P, now: Instant) -> bool {
         let level = self.level(payer, now);
         if level < 1.0 {
             return false;
         }
         if self.buckets.len() >= BUCKETS_MAX {
+            // After so long every bucket is full again.
+            let refill = Duration::from_secs_f64(self.burst / self.per_second);
             self.buckets
-                .retain(|_, (_, then)| now.duration_since(*then) < REFILL);
+                .retain(|_, (_, then)| now.duration_since(*then) < refill);
         }
         self.buckets.insert(payer.clone(), (level - 1.0, now));
         true
     }
 
-    fn level(&self, payer: &Payer, now: Instant) -> f64 {
+    fn level(&self, payer: &P, now: Instant) -> f64 {
         let Some((level, then)) = self.buckets.get(payer) else {
-            return BURST;
+            return self.burst;
         };
-        let gained = now.duration_since(*then).as_secs_f64() * PER_SECOND;
-        (level + gained).min(BURST)
+        let gained = now.duration_since(*then).as_secs_f64() * self.per_second;
+        (level + gained).min(self.burst)
     }
 }

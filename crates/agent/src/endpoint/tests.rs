@@ -14,9 +14,9 @@ const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 17, 0, 2));
 const OTHER_ID: &str = "fedcba9876543210fedcba9876543210";
 
 /// An endpoint with one running task: `web`, with credentials `c1`.
-struct Fixture {
-    rig: Rig,
-    endpoint: Endpoint,
+pub(super) struct Fixture {
+    pub(super) rig: Rig,
+    pub(super) endpoint: Endpoint,
 }
 
 fn fallback() -> Fallback {
@@ -31,7 +31,7 @@ fn fallback() -> Fallback {
     BoxCloneSyncService::new(tower::service_fn(answer))
 }
 
-fn web_task() -> minato_wire::acs::Task {
+pub(super) fn web_task() -> minato_wire::acs::Task {
     let log = json!({"LogConfig": {"Type": "awslogs", "Config": {
         "awslogs-group": "/app", "awslogs-region": "us-east-1",
         "awslogs-stream-prefix": "ecs",
@@ -57,12 +57,16 @@ fn web_task() -> minato_wire::acs::Task {
 }
 
 async fn fixture() -> Fixture {
+    fixture_of(web_task()).await
+}
+
+pub(super) async fn fixture_of(task: minato_wire::acs::Task) -> Fixture {
     let rig = Rig::new();
     let mut services = Arc::into_inner(rig.services()).unwrap();
     services.config.task_endpoint = TaskEndpoint::AndApi;
     let services = Arc::new(services);
     let engine = TaskEngine::open(Arc::clone(&services)).unwrap();
-    engine.accept(web_task()).await.unwrap();
+    engine.accept(task).await.unwrap();
     let endpoint = Endpoint::new(services, engine, Arc::default(), fallback());
     rig.reported("RUNNING").await;
     Fixture { rig, endpoint }
@@ -78,18 +82,18 @@ impl Fixture {
     }
 
     /// A path of the endpoint, from a variable of `web`.
-    fn path(&self, variable: &str) -> String {
+    pub(super) fn path(&self, variable: &str) -> String {
         let url = self.env(&id_of("web"), variable).unwrap();
         url.trim_start_matches("http://169.254.170.2").to_owned()
     }
 
-    async fn send(&self, request: Request<Bytes>) -> (u16, Value) {
+    pub(super) async fn send(&self, request: Request<Bytes>) -> (u16, Value) {
         let response = self.endpoint.answer(request, PEER).await;
         let body = serde_json::from_slice(response.body()).unwrap();
         (response.status().as_u16(), body)
     }
 
-    async fn get(&self, path: &str) -> (u16, Value) {
+    pub(super) async fn get(&self, path: &str) -> (u16, Value) {
         self.send(Request::get(path).body(Bytes::new()).unwrap()).await
     }
 
@@ -347,7 +351,7 @@ async fn who_is_unknown_or_asks_for_what_is_not_here_is_told_so() {
     for path in [
         format!("{own}/associations/elastic-inference"),
         "/v2/metadata".into(),
-        "/api/nobody/fault/v1/network-latency/start".into(),
+        "/api/nobody/fault/v1/network-latency/begin".into(),
     ] {
         let (status, body) = fixture.get(&path).await;
         assert_eq!((status, &body["HTTPErrorCode"]), (404, &404.into()));

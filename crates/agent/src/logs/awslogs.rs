@@ -13,12 +13,11 @@ use minato_wire::logs::{
     GetLogEventsRequest, GetLogEventsResponse, InputLogEvent,
     PutLogEventsRequest, PutLogEventsResponse,
 };
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::batch::{Assembler, Event, Mark, batch_len};
 use super::checkpoint::Checkpoint;
+use super::pump::{Pump, RunWatch};
 use crate::agent::Services;
 use crate::api::{ApiCallError, ApiService, call};
 use crate::backoff::Backoff;
@@ -33,36 +32,17 @@ const IDLE_WAIT: Duration = Duration::from_secs(60);
 /// Lines read at a time.
 const LINES_MAX: usize = 1000;
 
-/// A running pump.
-#[derive(Debug)]
-pub struct Pump {
-    task: JoinHandle<()>,
-    runs: watch::Sender<Runs>,
-    done: watch::Receiver<bool>,
-}
-
-/// What the pump must know of the container to tell an end from the last one.
-#[derive(Clone, Copy, Debug, Default)]
-struct Runs {
-    /// How often it was started again.
-    restarts: u64,
-    /// Whether it will not be again.
-    is_last: bool,
-}
-
-impl Pump {
-    /// Begins to send a container's log.
-    ///
-    /// `is_resumed` says that an earlier pump may have sent some of it.
-    pub fn spawn(
-        services: Arc<Services>,
-        plan: AwslogsPlan,
-        container_id: String,
-        checkpoint: PathBuf,
-        is_resumed: bool,
-    ) -> Pump {
-        let (done_tx, done) = watch::channel(false);
-        let (runs, runs_seen) = watch::channel(Runs::default());
+/// Begins to send a container's log.
+///
+/// `is_resumed` says that an earlier pump may have sent some of it.
+pub fn spawn(
+    services: Arc<Services>,
+    plan: AwslogsPlan,
+    container_id: String,
+    checkpoint: PathBuf,
+    is_resumed: bool,
+) -> Pump {
+    Pump::start(move |runs| {
         let worker = Worker {
             services,
             plan,
@@ -71,35 +51,10 @@ impl Pump {
             queue: vec![],
             sent: 0,
             last_sent: None,
-            runs: runs_seen,
-            restarts: 0,
+            runs,
         };
-        let task = tokio::spawn(async move {
-            worker.run(is_resumed).await;
-            // Nobody may be waiting for it.
-            let _ = done_tx.send(true);
-        });
-        Pump { task, runs, done }
-    }
-
-    /// The container was started again, and its log goes on.
-    pub fn goes_on(&self) {
-        self.runs.send_modify(|runs| runs.restarts += 1);
-    }
-
-    /// Waits until everything the container wrote has arrived, but no longer
-    /// than `patience`; answers whether it has. It must have ended for good.
-    pub async fn drained(&mut self, patience: Duration) -> bool {
-        self.runs.send_modify(|runs| runs.is_last = true);
-        let wait = self.done.wait_for(|done| *done);
-        matches!(tokio::time::timeout(patience, wait).await, Ok(Ok(_)))
-    }
-}
-
-impl Drop for Pump {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+        worker.run(is_resumed)
+    })
 }
 
 struct Worker {
@@ -112,9 +67,7 @@ struct Worker {
     /// Events that arrived, of those made since this pump began.
     sent: u64,
     last_sent: Option<Instant>,
-    runs: watch::Receiver<Runs>,
-    /// How many of the container's restarts lie before what is read now.
-    restarts: u64,
+    runs: RunWatch,
 }
 
 impl Worker {
@@ -128,9 +81,10 @@ impl Worker {
             if is_resumed { self.count_arrived(&checkpoint).await } else { 0 };
         let mut source = self.open(&checkpoint).await;
         let mut assembler =
-            Assembler::new(checkpoint.last_ms, checkpoint.same_ms);
+            Assembler::new(checkpoint.last_ms, checkpoint.same_ms)
+                .with_multiline(self.plan.multiline.as_ref());
         loop {
-            let wait = self.wait_for_lines();
+            let wait = self.wait_for_lines(assembler.expires_at());
             let chunk = match source.next(LINES_MAX, wait).await {
                 Ok(chunk) => chunk,
                 Err(error) => {
@@ -150,6 +104,8 @@ impl Worker {
             }
             if chunk.end {
                 assembler.finish(&mut self.queue);
+            } else {
+                assembler.expire(self.now_ms(), &mut self.queue);
             }
             let skipped = skip.min(self.queue.len());
             self.queue.drain(..skipped);
@@ -158,22 +114,10 @@ impl Worker {
             if chunk.end || self.is_due() {
                 self.flush(assembler.mark(), source.as_mut()).await;
             }
-            if chunk.end && !self.is_started_again().await {
+            if chunk.end && !self.runs.is_started_again().await {
                 return;
             }
         }
-    }
-
-    /// At the end of the log: whether it goes on, once that is known.
-    async fn is_started_again(&mut self) -> bool {
-        let before = self.restarts;
-        let known =
-            self.runs.wait_for(|runs| runs.is_last || runs.restarts > before);
-        // A pump that is dropped has ended this worker, too.
-        let Ok(runs) = known.await.map(|runs| *runs) else { return false };
-        let is_more = runs.restarts > before;
-        self.restarts = runs.restarts;
-        is_more
     }
 
     fn warn(&self, what: &str, error: &dyn std::error::Error) {
@@ -195,12 +139,20 @@ impl Worker {
     }
 
     /// How long the next batch may still grow.
-    fn wait_for_lines(&self) -> Duration {
+    fn wait_for_lines(&self, expires_at: Option<i64>) -> Duration {
+        let expires_in = expires_at.map_or(IDLE_WAIT, |at| {
+            let millis = at.saturating_sub(self.now_ms()).max(0);
+            Duration::from_millis(millis.unsigned_abs()).min(IDLE_WAIT)
+        });
         match (self.queue.is_empty(), self.last_sent) {
-            (true, _) => IDLE_WAIT,
+            (true, _) => expires_in,
             (false, None) => Duration::ZERO,
             (false, Some(last)) => LINGER.saturating_sub(last.elapsed()),
         }
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.services.clock.now().as_millis()
     }
 
     fn is_due(&self) -> bool {

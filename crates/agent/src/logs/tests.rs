@@ -212,3 +212,42 @@ proptest! {
         }
     }
 }
+
+fn at(text: &str, time_ms: i64) -> LogLine {
+    LogLine { time_ns: time_ms * 1_000_000, ..line(text, false) }
+}
+
+fn multiline() -> Assembler {
+    let pattern = "^[0-9]".to_owned();
+    let max_age = Duration::from_secs(5);
+    let plan = crate::task::plan::MultilinePlan { pattern, max_age };
+    Assembler::new(0, 0).with_multiline(Some(&plan))
+}
+
+#[test]
+fn lines_that_do_not_begin_an_event_belong_to_the_last_one() {
+    let mut assembler = multiline();
+    let mut events = vec![];
+    let lines = [("1 a", 0), ("  at x", 1), ("2 b", 2), ("late", 9_000)];
+    for (n, (text, time_ms)) in (1..).zip(lines) {
+        let place = LogPosition(format!("{n}"));
+        assembler.push(at(text, time_ms), place, &mut events);
+    }
+    let found = |events: &[Event]| -> Vec<(i64, String)> {
+        let pairs =
+            events.iter().map(|it| (it.timestamp_ms, it.message.clone()));
+        pairs.collect()
+    };
+    let expected = [(0, "1 a\n  at x\n".to_owned()), (2, "2 b\n".to_owned())];
+    assert_eq!(found(&events), expected);
+    // A new reader begins with the line of the event that is open.
+    assert_eq!(assembler.mark().position, Some(LogPosition("3".into())));
+    assembler.expire(14_999, &mut events);
+    assert_eq!(events.len(), 2);
+    assembler.expire(15_000, &mut events);
+    assert_eq!(found(&events)[2], (9_000, "late\n".to_owned()));
+    assert_eq!(assembler.mark().position, Some(LogPosition("4".into())));
+    assembler.push(at("more", 20_000), LogPosition("5".into()), &mut events);
+    assembler.finish(&mut events);
+    assert_eq!(found(&events)[3], (20_000, "more\n".to_owned()));
+}

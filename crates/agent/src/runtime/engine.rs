@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use minato_engine::cgroup::{CPU_PERIOD_US, TaskLimits as CgroupLimits};
@@ -219,6 +219,26 @@ impl Runtime for EngineRuntime {
         })
     }
 
+    fn volume_mount<'a>(
+        &'a self,
+        source: &'a VolumeSource,
+        place: &'a Path,
+    ) -> Op<'a, ()> {
+        Box::pin(async move {
+            let (source, place) = (source.clone(), place.to_owned());
+            let work = move || minato_engine::volume::mount(&source, &place);
+            blocking(work).await?.map_err(|error| other(&error))
+        })
+    }
+
+    fn volume_unmount<'a>(&'a self, place: &'a Path) -> Op<'a, ()> {
+        Box::pin(async move {
+            let place = place.to_owned();
+            let work = move || minato_engine::volume::unmount(&place);
+            blocking(work).await?.map_err(|error| other(&error))
+        })
+    }
+
     fn task_attach<'a>(
         &'a self,
         interface: &'a TaskInterface,
@@ -245,6 +265,32 @@ impl Runtime for EngineRuntime {
         Box::pin(async move {
             let detached = self.network.detach_task(task_id).await;
             detached.map_err(|error| other(&error))
+        })
+    }
+
+    fn proxy_set<'a>(
+        &'a self,
+        task_id: &'a str,
+        rules: &'a ProxyRules,
+    ) -> Op<'a, ()> {
+        Box::pin(async move {
+            let set = self.network.proxy_set(task_id, rules).await;
+            set.map_err(|error| other(&error))
+        })
+    }
+
+    fn fault<'a>(
+        &'a self,
+        site: &'a FaultSite,
+        call: &'a FaultCall,
+    ) -> Op<'a, FaultAnswer> {
+        Box::pin(fault::call(&self.network, site, call))
+    }
+
+    fn host_faults_end<'a>(&'a self, task_id: &'a str) -> Op<'a, ()> {
+        Box::pin(async move {
+            let ended = self.network.host_faults_end(task_id).await;
+            ended.map_err(|error| other(&error))
         })
     }
 
@@ -375,6 +421,19 @@ impl Runtime for EngineRuntime {
             let id = id(container)?;
             let done = self.containers.exec(&id, spec, timeout).await;
             done.map_err(container_error)
+        })
+    }
+
+    fn exec_terminal<'a>(
+        &'a self,
+        container: &'a str,
+        spec: &'a ExecSpec,
+        size: TerminalSize,
+    ) -> Op<'a, Terminal> {
+        Box::pin(async move {
+            let id = id(container)?;
+            let opened = self.containers.exec_terminal(&id, spec, size).await;
+            opened.map_err(container_error)
         })
     }
 

@@ -2,12 +2,13 @@
 //! when they end.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::fault::ImpairmentKind;
 use super::*;
 
 /// A container's script.
@@ -30,7 +31,12 @@ pub(crate) struct World {
     /// What the registry of an image was last shown.
     pub(crate) logins: BTreeMap<String, RegistryLogin>,
     pub(crate) cgroups: BTreeSet<String>,
+    /// Volumes by where they are mounted.
+    pub(crate) mounts: BTreeMap<PathBuf, VolumeSource>,
     pub(crate) task_nets: BTreeSet<String>,
+    pub(crate) proxies: BTreeMap<String, ProxyRules>,
+    /// What runs, by task: a port's name or a kind of impairment.
+    pub(crate) faults: BTreeSet<(String, String)>,
     pub(crate) endpoints: BTreeSet<String>,
     pub(crate) ports: BTreeMap<u16, String>,
     pub(crate) containers: BTreeMap<String, FakeContainer>,
@@ -45,6 +51,50 @@ pub(crate) struct World {
     pub(crate) hanging: BTreeSet<String>,
     /// By image.
     pub(crate) scripts: HashMap<String, Script>,
+}
+
+impl World {
+    fn fault(&mut self, task: &str, call: &FaultCall) -> FaultAnswer {
+        let key = |name: String| (task.to_owned(), name);
+        let kinds = [ImpairmentKind::Latency, ImpairmentKind::PacketLoss];
+        let (key, starts, stops) = match call {
+            FaultCall::BlackholeStart(hole) => {
+                (key(hole.port.to_string()), true, false)
+            }
+            FaultCall::BlackholeStop(port) => {
+                (key(port.to_string()), false, true)
+            }
+            FaultCall::BlackholeStatus(port) => {
+                (key(port.to_string()), false, false)
+            }
+            FaultCall::ImpairmentStart { impairment, .. } => {
+                let is_on = |kind: &ImpairmentKind| {
+                    self.faults.contains(&key(format!("{kind:?}")))
+                };
+                if let Some(kind) = kinds.into_iter().find(is_on) {
+                    return FaultAnswer::Conflict(kind);
+                }
+                (key(format!("{:?}", impairment.kind())), true, false)
+            }
+            FaultCall::ImpairmentStop(kind) => {
+                (key(format!("{kind:?}")), false, true)
+            }
+            FaultCall::ImpairmentStatus(kind) => {
+                (key(format!("{kind:?}")), false, false)
+            }
+        };
+        if stops {
+            self.faults.remove(&key);
+        }
+        if starts {
+            self.faults.insert(key.clone());
+        }
+        if self.faults.contains(&key) {
+            FaultAnswer::Running
+        } else {
+            FaultAnswer::NotRunning
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -138,6 +188,8 @@ impl FakeRuntime {
         let world = self.world.lock();
         let mut left = vec![];
         left.extend(world.cgroups.iter().map(|id| format!("cgroup {id}")));
+        let places = world.mounts.keys();
+        left.extend(places.map(|place| format!("mount {}", place.display())));
         left.extend(world.task_nets.iter().map(|id| format!("net {id}")));
         left.extend(world.endpoints.iter().map(|id| format!("bridge {id}")));
         left.extend(world.ports.keys().map(|port| format!("port {port}")));
@@ -236,6 +288,35 @@ impl Runtime for FakeRuntime {
         })
     }
 
+    fn volume_mount<'a>(
+        &'a self,
+        source: &'a VolumeSource,
+        place: &'a Path,
+    ) -> Op<'a, ()> {
+        let (source, path) = (source.clone(), place.to_owned());
+        self.enter("mount", &place.display().to_string(), move |world| {
+            // A real one's files would be elsewhere; the place is enough.
+            std::fs::create_dir_all(&path)
+                .map_err(|error| RuntimeError::other(error.to_string()))?;
+            if let VolumeSource::Image { file, .. } = &source {
+                let dir = file.parent().unwrap();
+                std::fs::create_dir_all(dir).unwrap();
+                std::fs::write(file, "").unwrap();
+            }
+            world.mounts.entry(path).or_insert(source);
+            Ok(())
+        })
+    }
+
+    fn volume_unmount<'a>(&'a self, place: &'a Path) -> Op<'a, ()> {
+        let path = place.to_owned();
+        self.enter("unmount", &place.display().to_string(), move |world| {
+            world.mounts.remove(&path);
+            let _ = std::fs::remove_dir_all(&path);
+            Ok(())
+        })
+    }
+
     fn task_attach<'a>(
         &'a self,
         interface: &'a TaskInterface,
@@ -251,6 +332,39 @@ impl Runtime for FakeRuntime {
         let id = task_id.to_owned();
         self.enter("detach", task_id, move |world| {
             world.task_nets.remove(&id);
+            world.proxies.remove(&id);
+            world.faults.retain(|(task, _)| *task != id);
+            Ok(())
+        })
+    }
+
+    fn proxy_set<'a>(
+        &'a self,
+        task_id: &'a str,
+        rules: &'a ProxyRules,
+    ) -> Op<'a, ()> {
+        let (id, rules) = (task_id.to_owned(), rules.clone());
+        self.enter("proxy", task_id, move |world| {
+            world.proxies.insert(id, rules);
+            Ok(())
+        })
+    }
+
+    fn fault<'a>(
+        &'a self,
+        site: &'a FaultSite,
+        call: &'a FaultCall,
+    ) -> Op<'a, FaultAnswer> {
+        let (id, call) = (site.task_id.clone(), call.clone());
+        self.enter("fault", &site.task_id, move |world| {
+            Ok(world.fault(&id, &call))
+        })
+    }
+
+    fn host_faults_end<'a>(&'a self, task_id: &'a str) -> Op<'a, ()> {
+        let id = task_id.to_owned();
+        self.enter("unfault", task_id, move |world| {
+            world.faults.retain(|(task, _)| *task != id);
             Ok(())
         })
     }
@@ -457,6 +571,45 @@ impl Runtime for FakeRuntime {
                 truncated: false,
                 timed_out: false,
             })
+        })
+    }
+
+    /// Shows what is typed, and ends at `q`.
+    fn exec_terminal<'a>(
+        &'a self,
+        id: &'a str,
+        spec: &'a ExecSpec,
+        size: TerminalSize,
+    ) -> Op<'a, Terminal> {
+        let said =
+            format!("{} {}x{}", spec.args.join("|"), size.cols, size.rows);
+        let owned = id.to_owned();
+        self.enter("exec_terminal", id, move |world| {
+            let id = owned.as_str();
+            world.containers.get(id).ok_or_else(|| not_found(id))?;
+            let (input, mut inputs) = tokio::sync::mpsc::channel(4);
+            let (outputs, output) = tokio::sync::mpsc::channel(4);
+            let (told, exit) = tokio::sync::oneshot::channel();
+            tokio::spawn(async move {
+                let _ = outputs.send(said.into()).await;
+                while let Some(input) = inputs.recv().await {
+                    match input {
+                        TerminalInput::Bytes(bytes) => {
+                            let _ = outputs.send(bytes.clone()).await;
+                            if bytes.as_ref() == b"q" {
+                                break;
+                            }
+                        }
+                        TerminalInput::Size(size) => {
+                            let text = format!("{}x{}", size.cols, size.rows);
+                            let _ = outputs.send(text.into()).await;
+                        }
+                    }
+                }
+                drop(outputs);
+                let _ = told.send(3);
+            });
+            Ok(Terminal { input, output, exit })
         })
     }
 

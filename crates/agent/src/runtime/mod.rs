@@ -9,25 +9,32 @@
 pub mod engine;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod fault;
 
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use minato_engine::container::{
     BindMount, Capabilities, ContainerId, ContainerSpec, ContainerState,
     DeviceMapping, ExecOutput, ExecSpec, Exit, ExitReason, LogLimits, Netns,
-    Resources, SecretEnv, Started, TmpfsMount, Ulimit,
+    Resources, SecretEnv, Started, Terminal, TerminalInput, TerminalSize,
+    TmpfsMount, Ulimit,
 };
 pub use minato_engine::image::PullBehavior;
 pub use minato_engine::network::{
     Firewall, GroupRule, Ipv4Cidr, Peer, Protocol, SecurityGroup, Subnet,
     Traffic,
 };
+pub use minato_engine::volume::{
+    Format, MountOptions, VolumeSource, VolumeSupport,
+};
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+
+use fault::{FaultAnswer, FaultCall, FaultSite, ProxyRules};
 
 /// An engine call in flight.
 pub type Op<'a, T> = BoxFuture<'a, Result<T, RuntimeError>>;
@@ -315,6 +322,16 @@ pub trait Runtime: Send + Sync + fmt::Debug + 'static {
         firewall: &'a Firewall,
     ) -> Op<'a, ()>;
 
+    /// Mounts a volume at a place of its own, where nothing is mounted.
+    fn volume_mount<'a>(
+        &'a self,
+        source: &'a VolumeSource,
+        place: &'a Path,
+    ) -> Op<'a, ()>;
+
+    /// Unmounts it and removes the place.
+    fn volume_unmount<'a>(&'a self, place: &'a Path) -> Op<'a, ()>;
+
     /// Makes a task's network namespace with its interface.
     fn task_attach<'a>(
         &'a self,
@@ -323,6 +340,24 @@ pub trait Runtime: Send + Sync + fmt::Debug + 'static {
 
     /// Removes a task's network namespace.
     fn task_detach<'a>(&'a self, task_id: &'a str) -> Op<'a, ()>;
+
+    /// Leads an attached task's connections through its proxy.
+    fn proxy_set<'a>(
+        &'a self,
+        task_id: &'a str,
+        rules: &'a ProxyRules,
+    ) -> Op<'a, ()>;
+
+    /// Starts, stops or looks for a network fault.
+    fn fault<'a>(
+        &'a self,
+        site: &'a FaultSite,
+        call: &'a FaultCall,
+    ) -> Op<'a, FaultAnswer>;
+
+    /// Ends the faults of a task in host mode; others' end when they are
+    /// detached.
+    fn host_faults_end<'a>(&'a self, task_id: &'a str) -> Op<'a, ()>;
 
     /// Puts a container on the bridge.
     fn bridge_attach<'a>(&'a self, id: &'a str) -> Op<'a, BridgeAddress>;
@@ -368,6 +403,14 @@ pub trait Runtime: Send + Sync + fmt::Debug + 'static {
         spec: &'a ExecSpec,
         timeout: Duration,
     ) -> Op<'a, ExecOutput>;
+
+    /// Runs a command in it, in a terminal of its own.
+    fn exec_terminal<'a>(
+        &'a self,
+        id: &'a str,
+        spec: &'a ExecSpec,
+        size: TerminalSize,
+    ) -> Op<'a, Terminal>;
 
     /// What it uses.
     fn usage<'a>(&'a self, id: &'a str) -> Op<'a, Usage>;

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use minato_wire::Timestamp;
 use minato_wire::acs::{
-    Ack, Firewall, FirewallAck, HeartbeatAck, IamRoleCredentials,
-    IamRoleCredentialsAck, IamRoleCredentialsMessage, Message, Nack, Payload,
-    TaskIdentifier, TaskManifest, TaskStopVerification,
+    Ack, ExecuteCommand, Firewall, FirewallAck, HeartbeatAck,
+    IamRoleCredentials, IamRoleCredentialsAck, IamRoleCredentialsMessage,
+    Message, Nack, Payload, TaskIdentifier, TaskManifest, TaskStopVerification,
     TaskStopVerificationAck, Update,
 };
 use parking_lot::Mutex;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::register::{Identity, save_identity};
-use super::{Channel, ConnectError, Connector, Hello};
+use super::{Channel, ConnectError, Connector, Hello, exec};
 use crate::agent::Services;
 use crate::backoff::Backoff;
 use crate::engine::TaskEngine;
@@ -29,6 +30,10 @@ const SILENCE_MAX: Duration = Duration::from_secs(120);
 
 /// A connection that held so long was a good one.
 const GOOD_CONNECTION: Duration = Duration::from_secs(60);
+
+/// Commands at once, of all containers; the control plane has a limit for
+/// each container.
+const EXECS_MAX: usize = 200;
 
 /// How long a deregistered instance waits before it tries again.
 const INACTIVE_WAIT: Duration = Duration::from_secs(60 * 60);
@@ -72,6 +77,10 @@ struct Session {
     engine: TaskEngine,
     credentials: Arc<CredentialSets>,
     identity: Identity,
+    connector: Arc<dyn Connector>,
+    /// Commands that run in containers. They end with the agent, not with a
+    /// connection.
+    execs: JoinSet<()>,
     /// Manifests asked about, by message; each is answered once.
     verifying: Option<String>,
     /// The revision of the last security groups taken on this connection.
@@ -102,6 +111,8 @@ pub async fn run_acs(
         engine,
         credentials,
         identity,
+        connector: Arc::clone(&connector),
+        execs: JoinSet::new(),
         verifying: None,
         firewall: None,
     };
@@ -180,6 +191,10 @@ impl Session {
                 self.on_credentials(*message)
             }
             Message::TaskManifest(manifest) => self.on_manifest(manifest).await,
+            Message::ExecuteCommand(order) => {
+                self.on_execute_command(*order);
+                vec![]
+            }
             Message::TaskStopVerificationAck(ack) => {
                 self.on_stop_verified(ack).await;
                 vec![]
@@ -358,6 +373,24 @@ impl Session {
             }));
         }
         answers
+    }
+
+    /// The session is served beside this one. What it cannot have it is told
+    /// on its own channel.
+    fn on_execute_command(&mut self, order: ExecuteCommand) {
+        // Those that are over are forgotten.
+        while self.execs.try_join_next().is_some() {}
+        if self.execs.len() >= EXECS_MAX {
+            tracing::warn!(session = order.session_id, "too many sessions");
+            return;
+        }
+        let serving = exec::serve(
+            Arc::clone(&self.services),
+            self.engine.clone(),
+            Arc::clone(&self.connector),
+            order,
+        );
+        self.execs.spawn(serving);
     }
 
     async fn on_stop_verified(&mut self, verified: TaskStopVerificationAck) {

@@ -5,13 +5,15 @@
 //! the agent really does it, and a test of the list names what does.
 
 use minato_core::capacity::group::GROUP_ATTRIBUTE;
+use minato_core::launch_volume::XFS_ATTRIBUTE;
 use minato_wire::acs::FIREWALL_ATTRIBUTE;
 use minato_wire::ecs::Attribute;
 
 use crate::config::AgentConfig;
+use crate::logs::journal;
 
 /// Capabilities by the upstream agent's names.
-const CAPABILITIES: [&str; 34] = [
+const CAPABILITIES: [&str; 46] = [
     "com.amazonaws.ecs.capability.privileged-container",
     "com.amazonaws.ecs.capability.docker-remote-api.1.17",
     "com.amazonaws.ecs.capability.docker-remote-api.1.18",
@@ -27,8 +29,20 @@ const CAPABILITIES: [&str; 34] = [
     "com.amazonaws.ecs.capability.docker-remote-api.1.30",
     "com.amazonaws.ecs.capability.docker-remote-api.1.32",
     "com.amazonaws.ecs.capability.logging-driver.awslogs",
+    "com.amazonaws.ecs.capability.logging-driver.awsfirelens",
+    "com.amazonaws.ecs.capability.logging-driver.fluentd",
+    "com.amazonaws.ecs.capability.logging-driver.gelf",
     "com.amazonaws.ecs.capability.logging-driver.json-file",
     "com.amazonaws.ecs.capability.logging-driver.none",
+    "com.amazonaws.ecs.capability.logging-driver.syslog",
+    // Not `config.s3`: there is nobody to ask for objects.
+    "ecs.capability.firelens.fluentbit",
+    "ecs.capability.firelens.fluentd",
+    "ecs.capability.firelens.options.config.file",
+    "ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit",
+    // Of log routers, the only drivers here that take secrets.
+    "ecs.capability.secrets.asm.bootstrap.log-driver",
+    "ecs.capability.secrets.ssm.bootstrap.log-driver",
     // Logs are sent in the host's own name: in a control plane of one
     // account an execution role changes nothing about where they may go.
     "ecs.capability.execution-role-awslogs",
@@ -45,12 +59,18 @@ const CAPABILITIES: [&str; 34] = [
     "ecs.capability.increased-task-cpu-limit",
     "ecs.capability.pid-ipc-namespace-sharing",
     "ecs.capability.task-eni",
+    "ecs.capability.aws-appmesh",
     "ecs.capability.container-health-check",
     "ecs.capability.container-ordering",
     "ecs.capability.container-restart-policy",
+    "ecs.capability.execute-command",
     "ecs.capability.docker-plugin.local",
     "ecs.capability.full-sync",
 ];
+
+/// What an agent can do on a host with systemd's journal.
+const JOURNAL_CAPABILITY: &str =
+    "com.amazonaws.ecs.capability.logging-driver.journald";
 
 /// What an agent can do that has directories for EFS file systems.
 const EFS_CAPABILITIES: [&str; 2] =
@@ -58,6 +78,13 @@ const EFS_CAPABILITIES: [&str; 2] =
 
 /// What an agent can do that knows where S3 is.
 const ENVIRONMENT_FILES: &str = "ecs.capability.env-files.s3";
+/// What an agent can do that can put ext4 into files. Non-root users write to
+/// such volumes by their group.
+const EBS_CAPABILITIES: [&str; 3] = [
+    "ecs.capability.extensible-ephemeral-storage",
+    "ecs.capability.storage.ebs-task-volume-attach",
+    "ecs.capability.storage.ebsta-non-root-user",
+];
 
 /// The attributes of every registration.
 pub fn attributes(config: &AgentConfig, is_first: bool) -> Vec<Attribute> {
@@ -69,6 +96,18 @@ pub fn attributes(config: &AgentConfig, is_first: bool) -> Vec<Attribute> {
     }
     if config.s3.is_some() {
         list.push(attribute(ENVIRONMENT_FILES, None));
+    }
+    if config.volumes.ext4 {
+        list.extend(EBS_CAPABILITIES.map(|name| attribute(name, None)));
+        if config.volumes.xfs {
+            list.push(attribute(XFS_ATTRIBUTE, None));
+        }
+    }
+    if std::path::Path::new(journal::SOCKET).exists() {
+        list.push(attribute(JOURNAL_CAPABILITY, None));
+    }
+    if config.fault_injection {
+        list.push(attribute("ecs.capability.fault-injection", None));
     }
     for (name, value) in [
         ("ecs.os-type", "linux"),

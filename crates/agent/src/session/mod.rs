@@ -7,6 +7,7 @@
 
 mod acs;
 pub mod attributes;
+mod exec;
 pub mod register;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ pub use acs::{CredentialSets, run_acs};
 
 use std::fmt;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
@@ -40,6 +42,15 @@ pub struct Hello {
     pub send_credentials: bool,
     /// The agent's version.
     pub agent_version: String,
+}
+
+/// The agent's end of a session's data channel (ECS Exec): binary frames.
+#[derive(Debug)]
+pub struct DataChannel {
+    /// Frames to the client. Dropping it closes the channel.
+    pub sender: mpsc::Sender<Bytes>,
+    /// Frames of the client and of what is between; its end is the channel's.
+    pub receiver: mpsc::Receiver<Bytes>,
 }
 
 /// Why there is no connection.
@@ -72,4 +83,12 @@ pub trait Connector: Send + Sync + fmt::Debug + 'static {
         &'a self,
         hello: &'a Hello,
     ) -> BoxFuture<'a, Result<Channel, ConnectError>>;
+
+    /// Opens the agent's end of a data channel, with the token that the agent
+    /// was told for it.
+    fn open_exec<'a>(
+        &'a self,
+        session_id: &'a str,
+        token: &'a str,
+    ) -> BoxFuture<'a, Result<DataChannel, ConnectError>>;
 }

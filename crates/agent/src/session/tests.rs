@@ -14,11 +14,16 @@ use super::*;
 use crate::agent::Agent;
 use crate::test_support::{Rig, TASK_ARN, TASK_ID, task};
 
+#[path = "exec_tests.rs"]
+mod exec_tests;
+
 /// The control plane's ends of the connections an agent opened.
 #[derive(Debug, Default)]
 struct FakeConnector {
     acs: Mutex<Vec<(Hello, Server)>>,
     tcs: Mutex<Vec<(Hello, Server)>>,
+    /// Session, token and client's end.
+    execs: Mutex<Vec<(String, String, exec_tests::Client)>>,
 }
 
 #[derive(Debug)]
@@ -50,6 +55,18 @@ impl Connector for FakeConnector {
         let (channel, server) = pair();
         self.tcs.lock().push((hello.clone(), server));
         Box::pin(async { Ok(channel) })
+    }
+
+    fn open_exec<'a>(
+        &'a self,
+        session_id: &'a str,
+        token: &'a str,
+    ) -> BoxFuture<'a, Result<DataChannel, ConnectError>> {
+        let (sender, from_agent) = mpsc::channel(16);
+        let (to_agent, receiver) = mpsc::channel(16);
+        let client = exec_tests::Client::new(to_agent, from_agent);
+        self.execs.lock().push((session_id.into(), token.into(), client));
+        Box::pin(async { Ok(DataChannel { sender, receiver }) })
     }
 }
 
@@ -117,6 +134,9 @@ async fn it_registers_with_what_it_can_do() {
     let has = |name: &str| attributes.iter().any(|a| a["name"] == name);
     assert!(has("ecs.capability.task-eni"));
     assert!(has("minato.capability.security-groups"));
+    assert!(has("ecs.capability.aws-appmesh"));
+    // The fake host's kernel can do no faults.
+    assert!(!has("ecs.capability.fault-injection"));
     assert!(has("ecs.capability.container-restart-policy"));
     assert!(has("com.amazonaws.ecs.capability.logging-driver.awslogs"));
     assert!(has("com.amazonaws.ecs.capability.task-iam-role"));

@@ -7,16 +7,19 @@ use futures_util::future::BoxFuture;
 
 use super::copy_up::fill;
 use super::files::{file_mounts, hostname};
+use super::firelens::{router_env, router_mounts};
 use super::image_volumes::directories;
 use super::mounts::mounts;
-use super::volumes::own_files;
+use super::volumes::{is_ebs, own_files, writable};
 use super::{ContainerContext, Step, StepError, link_env, namespaces};
 use crate::config::TaskEndpoint;
 use crate::runtime::{
     Capabilities, ContainerId, ContainerSpec, ImageFacts, LogLimits, Netns,
     Resources, Ulimit,
 };
-use crate::task::plan::{ContainerPlan, LogPlan, NetworkPlan, TaskPlan};
+use crate::task::plan::{
+    AwslogsPlan, ContainerPlan, LogPlan, NetworkPlan, TaskPlan,
+};
 use crate::task::record::ContainerFacts;
 
 pub(super) struct Create;
@@ -134,8 +137,13 @@ pub(super) fn container_spec(
     spec.hostname = hostname(cx);
     spec.netns = netns(cx, facts)?;
     namespaces::join(cx, &mut spec)?;
+    spec.writable = writable(&cx.task, &plan.id);
     spec.mounts = mounts(cx, image)?;
+    if spec.mounts.iter().any(|mount| is_ebs(&cx.task, &mount.source)) {
+        spec.additional_groups.push("0".to_owned());
+    }
     spec.mounts.extend(file_mounts(cx));
+    spec.mounts.extend(router_mounts(cx));
     spec.tmpfs.clone_from(&plan.tmpfs);
     spec.shm_size_bytes = plan.shm_bytes;
     spec.cgroup_parent.clone_from(&cx.task_facts.cgroup);
@@ -169,7 +177,7 @@ fn first(texts: [&Option<String>; 2]) -> String {
 }
 
 /// As Docker: an entry point of one's own does without the image's command.
-fn args(
+pub(crate) fn args(
     cx: &ContainerContext,
     image: &ImageFacts,
 ) -> Result<Vec<String>, StepError> {
@@ -189,10 +197,10 @@ fn args(
     Ok(args)
 }
 
-/// Those of links, then the image's variables, then those of environment files, then the task
-/// definition's, then the region where none has it, then where the task
-/// endpoint is.
-fn env(cx: &ContainerContext, image: &ImageFacts) -> Vec<String> {
+/// Those of links, then the image's variables, then those of environment
+/// files, then the task definition's, then the region where none has it, then
+/// where the task endpoint is.
+pub(crate) fn env(cx: &ContainerContext, image: &ImageFacts) -> Vec<String> {
     const REGION_NAMES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
     let links = link_env::variables(cx);
     let mut env: BTreeMap<&str, &str> = BTreeMap::new();
@@ -214,8 +222,8 @@ fn env(cx: &ContainerContext, image: &ImageFacts) -> Vec<String> {
             env.insert(name, &cx.task.services.config.region);
         }
     }
-    let endpoint = endpoint_env(cx);
-    for (name, value) in &endpoint {
+    let own = [endpoint_env(cx), router_env(cx)].concat();
+    for (name, value) in &own {
         env.insert(name, value);
     }
     if cx.task.services.config.task_endpoint == TaskEndpoint::AndApi
@@ -284,19 +292,21 @@ fn ulimits(cx: &ContainerContext) -> Vec<Ulimit> {
 }
 
 fn log_limits(log: &LogPlan) -> LogLimits {
-    let segments = LogLimits::default();
+    let buffer = |bytes: Option<u64>| {
+        let segments = LogLimits::default();
+        let bytes = bytes.unwrap_or(BLOCKING_LOG_BYTES);
+        let max_bytes = bytes.max(segments.segment_bytes);
+        LogLimits { max_bytes, ..segments }
+    };
     match log {
-        LogPlan::JsonFile { max_size_bytes, max_files } => LogLimits {
+        LogPlan::JsonFile { max_size_bytes, max_files, .. } => LogLimits {
             segment_bytes: *max_size_bytes,
             max_bytes: max_size_bytes.saturating_mul(u64::from(*max_files)),
         },
-        LogPlan::Awslogs(awslogs) => LogLimits {
-            max_bytes: awslogs
-                .max_buffer_bytes
-                .unwrap_or(BLOCKING_LOG_BYTES)
-                .max(segments.segment_bytes),
-            ..segments
-        },
+        LogPlan::Awslogs(AwslogsPlan { max_buffer_bytes, .. }) => {
+            buffer(*max_buffer_bytes)
+        }
+        LogPlan::Remote(remote) => buffer(remote.max_buffer_bytes),
         // The engine always writes; this is the least it can be told.
         LogPlan::None => {
             LogLimits { segment_bytes: 64 << 10, max_bytes: 64 << 10 }

@@ -15,10 +15,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::volumes::{KIND, Source, own_dir};
+use super::volumes::{KIND, Source, mounts_dir, own_dir, place};
 use super::{StepError, TaskContext};
+use crate::runtime::VolumeSource;
 use crate::task::plan::{DockerVolumePlan, VolumeScope};
-use crate::task::volume_decode::LocalBind;
+use crate::task::volume_decode::LocalMount;
 
 /// The volume's files.
 const DATA: &str = "_data";
@@ -133,6 +134,66 @@ pub(super) fn source(
     if !is_there(&dir) {
         return Err(failed(&dir, &"there is no such volume"));
     }
+    match local_mount(&dir)? {
+        None => Ok(Source::writable(dir.join(DATA))),
+        Some(LocalMount::Bind { device, read_only }) if device.is_dir() => {
+            Ok(Source { path: device, read_only, within: None })
+        }
+        Some(LocalMount::Bind { device, .. }) => Err(StepError::new(
+            KIND,
+            format!(
+                "failed to mount local volume: mount {}:{}: no such directory",
+                device.display(),
+                dir.join(DATA).display()
+            ),
+        )),
+        Some(LocalMount::Tmpfs(_) | LocalMount::Nfs { .. }) => {
+            Ok(Source::writable(mount_place(cx, name, plan)))
+        }
+    }
+}
+
+/// What is to be mounted on the host for it, and where; nothing for most.
+///
+/// As Docker does, in memory until the last task that has it is gone.
+pub(super) fn to_mount(
+    cx: &TaskContext,
+    name: &str,
+    plan: &DockerVolumePlan,
+) -> Result<Option<(VolumeSource, PathBuf)>, StepError> {
+    let source = match local_mount(&volume_dir(cx, name, plan))? {
+        None | Some(LocalMount::Bind { .. }) => return Ok(None),
+        Some(LocalMount::Tmpfs(options)) => {
+            let siblings = match plan.scope {
+                VolumeScope::Task => None,
+                VolumeScope::Shared { .. } => Some(mounts_dir(cx)),
+            };
+            VolumeSource::Tmpfs { options, siblings }
+        }
+        Some(LocalMount::Nfs { kind, device, options }) => {
+            VolumeSource::Nfs { kind, device, options }
+        }
+    };
+    Ok(Some((source, mount_place(cx, name, plan))))
+}
+
+/// Shared volumes have names of their own there: those of a task's own may
+/// be the same.
+fn mount_place(
+    cx: &TaskContext,
+    name: &str,
+    plan: &DockerVolumePlan,
+) -> PathBuf {
+    match plan.scope {
+        VolumeScope::Task => place(cx, name),
+        VolumeScope::Shared { .. } => {
+            place(cx, name).with_file_name(format!("={name}"))
+        }
+    }
+}
+
+/// What the driver options say that a volume was made with.
+fn local_mount(dir: &Path) -> Result<Option<LocalMount>, StepError> {
     let file = dir.join(ABOUT);
     let about: About = match fs::read(&file) {
         Ok(bytes) => serde_json::from_slice(&bytes)
@@ -142,21 +203,8 @@ pub(super) fn source(
         Err(error) if error.kind() == ErrorKind::NotFound => About::default(),
         Err(error) => return Err(failed(&file, &error)),
     };
-    match LocalBind::of(&about.options) {
-        Ok(None) => Ok(Source::writable(dir.join(DATA))),
-        Ok(Some(LocalBind { device, read_only })) if device.is_dir() => {
-            Ok(Source { path: device, read_only, within: None })
-        }
-        Ok(Some(LocalBind { device, .. })) => Err(StepError::new(
-            KIND,
-            format!(
-                "failed to mount local volume: mount {}:{}: no such directory",
-                device.display(),
-                dir.join(DATA).display()
-            ),
-        )),
-        Err(what) => Err(failed(&file, &format!("{what} cannot be used"))),
-    }
+    LocalMount::of(&about.options)
+        .map_err(|what| failed(&file, &format!("{what} cannot be used")))
 }
 
 /// Its files, where they are in `_data`.

@@ -5,6 +5,7 @@ use futures_util::future::BoxFuture;
 
 use super::{ContainerContext, Step, StepError};
 use crate::logs;
+use crate::runtime::error_chain;
 use crate::task::record::ContainerFacts;
 
 pub(super) struct LogDestination;
@@ -24,24 +25,21 @@ impl Step<ContainerContext, ContainerFacts> for LogDestination {
         _facts: &'a mut ContainerFacts,
     ) -> BoxFuture<'a, Result<(), StepError>> {
         Box::pin(async move {
-            logs::prepare(&*cx.task.services.api, &cx.plan.log).await.map_err(
-                |error| {
-                    // Fargate and the EC2 agent word it differently.
-                    if cx.task.plan.launch_type == "FARGATE" {
-                        StepError::new(
-                            "ResourceInitializationError",
-                            format!("failed to validate logger args: {error}"),
-                        )
-                    } else {
-                        StepError::new(
-                            "CannotStartContainerError",
-                            format!(
-                                "failed to initialize logging driver: {error}"
-                            ),
-                        )
-                    }
-                },
-            )
+            logs::prepare(cx).await.map_err(|error| {
+                let error = error_chain(&error);
+                // Fargate and the EC2 agent word it differently.
+                if cx.task.plan.launch_type == "FARGATE" {
+                    StepError::new(
+                        "ResourceInitializationError",
+                        format!("failed to validate logger args: {error}"),
+                    )
+                } else {
+                    StepError::new(
+                        "CannotStartContainerError",
+                        format!("failed to initialize logging driver: {error}"),
+                    )
+                }
+            })
         })
     }
 

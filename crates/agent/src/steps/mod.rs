@@ -19,6 +19,7 @@ mod docker_volume;
 mod efs;
 mod environment_files;
 mod files;
+mod firelens;
 mod image;
 mod image_volumes;
 mod link_env;
@@ -32,10 +33,12 @@ mod ports;
 mod secrets;
 mod start;
 #[cfg(test)]
+mod storage_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod volume_tests;
-mod volumes;
+pub(crate) mod volumes;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -48,8 +51,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use create::labels;
+pub(crate) use create::{args, env, labels};
 pub use environment_files::FileCell;
+pub(crate) use firelens::socket_dir;
 pub use secrets::SecretCell;
 pub(crate) use start::restart;
 
@@ -230,6 +234,8 @@ pub struct ContainerContext {
     pub task_facts: TaskFacts,
     /// The container.
     pub plan: Arc<ContainerPlan>,
+    /// The log router's address on the bridge, once it has one.
+    pub router_ip: Option<Ipv4Addr>,
     /// Names and addresses of linked containers, for `/etc/hosts`.
     pub links: BTreeMap<String, (Vec<String>, Ipv4Addr)>,
     /// The `VOLUME`s of the images of containers that were created before, by
@@ -269,6 +275,7 @@ pub fn container_steps() -> StepList<ContainerContext, ContainerFacts> {
         Box::new(address::Address),
         Box::new(ports::Ports),
         Box::new(files::Files),
+        Box::new(firelens::RouterFiles),
         Box::new(log::LogDestination),
         Box::new(create::Create),
         Box::new(start::Start),

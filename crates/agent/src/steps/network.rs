@@ -1,4 +1,5 @@
-//! The task's own network namespace, in `awsvpc` mode.
+//! The task's own network namespace, in `awsvpc` mode, with the way through
+//! its proxy; in host mode, the end of the faults that it injected.
 
 use futures_util::future::BoxFuture;
 
@@ -39,6 +40,10 @@ impl Step<TaskContext, TaskFacts> for TaskNetwork {
                 .await
                 .map_err(StepError::of(KIND))?;
             facts.netns = Some(netns);
+            if let Some(rules) = &cx.plan.proxy {
+                let set = cx.services.runtime.proxy_set(&cx.plan.id, rules);
+                set.await.map_err(StepError::of(KIND))?;
+            }
             Ok(())
         })
     }
@@ -49,6 +54,10 @@ impl Step<TaskContext, TaskFacts> for TaskNetwork {
         facts: &'a mut TaskFacts,
     ) -> BoxFuture<'a, Result<(), StepError>> {
         Box::pin(async move {
+            if cx.plan.network == NetworkPlan::Host && cx.plan.fault_injection {
+                let ended = cx.services.runtime.host_faults_end(&cx.plan.id);
+                ended.await.map_err(StepError::of(KIND))?;
+            }
             if !matches!(cx.plan.network, NetworkPlan::Awsvpc(_)) {
                 return Ok(());
             }

@@ -45,8 +45,25 @@ fn full_task(network: &str) -> minato_wire::acs::Task {
         },
     }]));
     task.network_mode = Some(network.into());
-    task.volumes =
-        serde_json::from_value(json!([{"name": "data", "host": {}}])).unwrap();
+    let volumes = json!([
+        {"name": "data", "host": {}},
+        {"name": "db", "type": "attachment"},
+        {"name": "cache", "type": "docker", "dockerVolumeConfiguration": {
+            "driverOpts": {"type": "tmpfs", "device": "tmpfs"},
+        }},
+    ]);
+    task.volumes = serde_json::from_value(volumes).unwrap();
+    task.attachments = vec![
+        attachment(&[
+            ("volumeId", "vol-0123"),
+            ("volumeName", "db"),
+            ("volumeSizeGib", "1"),
+        ]),
+        attachment(&[
+            ("resourceType", "EphemeralStorage"),
+            ("requestedSize", "21"),
+        ]),
+    ];
     if network == "awsvpc" {
         task.launch_type = Some("FARGATE".into());
         task.cpu = Some(0.25);
@@ -65,6 +82,21 @@ fn full_task(network: &str) -> minato_wire::acs::Task {
         task.ipc_mode = Some("task".into());
     }
     task
+}
+
+fn attachment(properties: &[(&str, &str)]) -> minato_wire::acs::Attachment {
+    let properties = properties.iter().map(|(name, value)| {
+        minato_wire::acs::AttachmentProperty {
+            name: (*name).into(),
+            value: (*value).into(),
+        }
+    });
+    let is_disk = properties.clone().any(|one| one.name == "resourceType");
+    minato_wire::acs::Attachment {
+        attachment_arn: "arn:volume".into(),
+        attachment_type: (!is_disk).then(|| "amazonebs".into()),
+        attachment_properties: properties.collect(),
+    }
 }
 
 struct Fixture {
@@ -90,6 +122,7 @@ impl Fixture {
             task: self.task.clone(),
             task_facts,
             plan: Arc::new(self.task.plan.containers[0].clone()),
+            router_ip: None,
             links: BTreeMap::new(),
             image_volumes: BTreeMap::new(),
             token: Some(EndpointToken::new(7)),
@@ -107,6 +140,13 @@ impl Fixture {
                 left.push(part.into());
             }
         }
+        let files = [
+            self.task.dir.join("disk.img"),
+            self.rig.dir.path().join("ebs/vol-0123.img"),
+            self.rig.dir.path().join("mounts").join(TASK_ID),
+        ];
+        let there = files.iter().filter(|file| file.exists());
+        left.extend(there.map(|file| file.display().to_string()));
         left
     }
 }

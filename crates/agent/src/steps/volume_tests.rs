@@ -11,7 +11,7 @@ use super::docker_volume::unfinished;
 use super::volumes::{Source, Volumes, source};
 use super::{Step as _, StepError, TaskContext};
 use crate::agent::Services;
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, EfsTarget};
 use crate::runtime::fake::FakeRuntime;
 use crate::session::attributes::attributes;
 use crate::task::decode::decode_task;
@@ -215,7 +215,8 @@ async fn an_efs_volume_is_the_directory_that_stands_for_it() {
         let mut cx = at(dir.path(), &efs(root));
         let services = Arc::get_mut(&mut cx.services).unwrap();
         if is_mapped {
-            services.config.efs.insert("fs-0123abcd".into(), top.clone());
+            let target = EfsTarget::Dir(top.clone());
+            services.config.efs.insert("fs-0123abcd".into(), target);
         }
         cx
     };
@@ -253,12 +254,6 @@ async fn an_efs_volume_is_the_directory_that_stands_for_it() {
 
 #[tokio::test]
 async fn what_cannot_be_done_is_refused() {
-    let access_point = json!({
-        "name": "data", "type": "efs", "efsVolumeConfiguration": {
-            "fileSystemId": "fs-0123abcd",
-            "authorizationConfig": {"accessPointId": "fsap-1"},
-        },
-    });
     for (task, what) in [
         (
             docker(json!({"driver": "rexray/ebs"})),
@@ -268,7 +263,6 @@ async fn what_cannot_be_done_is_refused() {
             docker(json!({"driverOpts": {"size": "1g"}})),
             "volume data: the driver option \"size\"",
         ),
-        (task(access_point), "volume data: the EFS access point fsap-1"),
         (task(json!({"name": "data", "type": "ebs"})), "volume data of type"),
     ] {
         let error = decode_task(&task).unwrap_err().to_string();
@@ -287,7 +281,8 @@ async fn efs_is_told_of_only_where_a_file_system_is_mapped() {
     assert!(has(&config, "ecs.capability.docker-plugin.local"));
     let efs = ["ecs.capability.efs", "ecs.capability.efsAuth"];
     assert!(efs.iter().all(|name| !has(&config, name)));
-    config.efs.insert("fs-0123abcd".into(), "/srv/efs".into());
+    let dir = EfsTarget::Dir("/srv/efs".into());
+    config.efs.insert("fs-0123abcd".into(), dir);
     assert!(efs.iter().all(|name| has(&config, name)));
 }
 

@@ -304,6 +304,7 @@ impl Actor {
                 task: self.task_context(plan),
                 task_facts: self.record.facts.clone(),
                 plan: Arc::new(container.clone()),
+                router_ip: router_ip(plan, &self.record),
                 links: links(plan, &self.record, name),
                 image_volumes: image_volumes(&self.record),
                 token: known.token.clone(),
@@ -507,6 +508,16 @@ fn on_progress(known: &mut ContainerRecord, event: Option<ContainerEvent>) {
         known.started_at =
             known.started_at.or(started_at_ms.map(Timestamp::from_millis));
     }
+}
+
+/// The address of the task's log router, which runs before its containers.
+fn router_ip(
+    plan: &TaskPlan,
+    record: &TaskRecord,
+) -> Option<std::net::Ipv4Addr> {
+    let router = plan.containers.iter().find(|one| one.router.is_some())?;
+    let facts = &record.containers.get(&router.name)?.facts;
+    facts.address.as_ref().map(|address| address.ip)
 }
 
 /// Names and addresses for a container's links, which run already.

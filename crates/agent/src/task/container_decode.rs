@@ -6,7 +6,8 @@ use std::time::Duration;
 use minato_wire::acs;
 
 use super::decode::{DecodeTaskError, MIB, malformed, seconds, unsupported};
-use super::log_decode::decode_log;
+use super::firelens_decode::LOG_SECRET;
+use super::log_decode::{LogOwner, decode_log};
 use super::plan::{
     Condition, ContainerPlan, Dependency, HealthCheck, LinkPlan, LoginPlan,
     MountPlan, ObjectPlan, PortPlan, RestartPlan, SecretPlan, SecretStore,
@@ -25,7 +26,6 @@ pub(crate) fn decode_container(
     let name = &container.name;
     let of = |what: &str| format!("{what} of container {name}");
     check_name(name)?;
-    refuse_unsupported(container)?;
     let docker = container.docker_config.clone().unwrap_or_default();
     let config = docker
         .container_config()
@@ -37,6 +37,7 @@ pub(crate) fn decode_container(
         .read_overrides()
         .map_err(|error| malformed(format!("{}: {error}", of("overrides"))))?;
     let id = container_id(task_id, name);
+    let owner = LogOwner { task_id, name, id: &id, image: &container.image };
     let mut plan = ContainerPlan {
         name: name.clone(),
         arn: container.container_arn.clone(),
@@ -60,9 +61,10 @@ pub(crate) fn decode_container(
             .collect(),
         ports: decode_ports(container)?,
         restart: decode_restart(container),
+        can_exec: !container.managed_agents.is_empty(),
         start_timeout: seconds(container.start_timeout),
         stop_timeout: seconds(container.stop_timeout),
-        log: decode_log(host.log_config.as_ref(), task_id, name, &id)?,
+        log: decode_log(host.log_config.as_ref(), owner)?,
         id,
         ..ContainerPlan::default()
     };
@@ -98,20 +100,6 @@ pub(crate) fn container_id(task_id: &str, name: &str) -> String {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     });
     format!("{task_id}-{hash:010}")
-}
-
-fn refuse_unsupported(
-    container: &acs::Container,
-) -> Result<(), DecodeTaskError> {
-    let refuse = |is_asked: bool, what: &str| {
-        if is_asked {
-            Err(unsupported(format!("{what} of container {}", container.name)))
-        } else {
-            Ok(())
-        }
-    };
-    refuse(container.firelens_configuration.is_some(), "FireLens")?;
-    refuse(!container.managed_agents.is_empty(), "ECS Exec")
 }
 
 fn decode_restart(container: &acs::Container) -> Option<RestartPlan> {
@@ -154,29 +142,34 @@ fn decode_environment_files(
         .collect()
 }
 
+/// The variables; secret log options are the log router's affair.
 fn decode_secrets(
     container: &acs::Container,
 ) -> Result<Vec<SecretPlan>, DecodeTaskError> {
-    let mut secrets = vec![];
-    for secret in &container.secrets {
-        if secret.target.as_deref() == Some("LOG_DRIVER") {
-            return Err(unsupported("secretOptions of a log configuration"));
+    let secrets = container.secrets.iter();
+    secrets
+        .filter(|secret| secret.target.as_deref() != Some(LOG_SECRET))
+        .map(decode_secret)
+        .collect()
+}
+
+/// A secret, under its own name.
+pub(crate) fn decode_secret(
+    secret: &acs::Secret,
+) -> Result<SecretPlan, DecodeTaskError> {
+    let store = match secret.provider.as_deref() {
+        Some("asm") => SecretStore::SecretsManager,
+        Some("ssm") => SecretStore::ParameterStore,
+        other => {
+            return Err(malformed(format!("secret provider {other:?}")));
         }
-        let store = match secret.provider.as_deref() {
-            Some("asm") => SecretStore::SecretsManager,
-            Some("ssm") => SecretStore::ParameterStore,
-            other => {
-                return Err(malformed(format!("secret provider {other:?}")));
-            }
-        };
-        secrets.push(SecretPlan {
-            name: secret.name.clone(),
-            store,
-            region: secret.region.clone(),
-            value_from: secret.value_from.clone(),
-        });
-    }
-    Ok(secrets)
+    };
+    Ok(SecretPlan {
+        name: secret.name.clone(),
+        store,
+        region: secret.region.clone(),
+        value_from: secret.value_from.clone(),
+    })
 }
 
 fn decode_login(

@@ -12,10 +12,13 @@ use std::time::Duration;
 
 use minato_wire::acs;
 
+use super::attachment_decode::decode_attachments;
 use super::container_decode::decode_container;
+use super::firelens_decode::decode_firelens;
 use super::plan::{
     Condition, InterfacePlan, IpcPlan, NetworkPlan, PidPlan, TaskPlan,
 };
+use super::proxy_decode::decode_proxy;
 use super::volume_decode::decode_volumes;
 
 /// Most containers a task may have; ECS allows 10, and its own sidecars.
@@ -69,11 +72,13 @@ pub fn decode_task(task: &acs::Task) -> Result<TaskPlan, DecodeTaskError> {
         )));
     }
     let network = decode_network(task)?;
-    let volumes = decode_volumes(task)?;
+    let attached = decode_attachments(&task.attachments)?;
+    let volumes = decode_volumes(task, &attached.volumes)?;
     let mut containers = vec![];
     for container in &task.containers {
         containers.push(decode_container(&id, container)?);
     }
+    decode_firelens(task, &mut containers)?;
     let memory_mib = task.memory.unwrap_or(0);
     let plan = TaskPlan {
         arn: task.arn.clone(),
@@ -86,14 +91,17 @@ pub fn decode_task(task: &acs::Task) -> Result<TaskPlan, DecodeTaskError> {
         execution_credentials_id: credentials_id(
             task.execution_role_credentials.as_ref(),
         ),
+        proxy: decode_proxy(task, &network)?,
         network,
         pid: decode_pid(task)?,
         ipc: decode_ipc(task)?,
+        fault_injection: task.enable_fault_injection == Some(true),
         cpus: task.cpu.filter(|cpus| *cpus > 0.0),
         memory_bytes: u64::try_from(memory_mib)
             .ok()
             .filter(|mib| *mib > 0)
             .map(|mib| mib.saturating_mul(MIB)),
+        disk_bytes: attached.disk_bytes,
         volumes,
         containers,
     };
@@ -118,17 +126,8 @@ pub fn task_id(arn: &str) -> Result<String, DecodeTaskError> {
 }
 
 fn refuse_unsupported(task: &acs::Task) -> Result<(), DecodeTaskError> {
-    if task.proxy_configuration.is_some() {
-        return Err(unsupported("proxyConfiguration"));
-    }
     if !task.associations.is_empty() {
         return Err(unsupported("a GPU or accelerator"));
-    }
-    if !task.attachments.is_empty() {
-        return Err(unsupported("an attached volume"));
-    }
-    if task.enable_fault_injection == Some(true) {
-        return Err(unsupported("enableFaultInjection"));
     }
     Ok(())
 }

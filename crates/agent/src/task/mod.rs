@@ -6,12 +6,16 @@
 //! [`actor`] does it, with one [`runner`] for each container.
 
 pub(crate) mod actor;
+pub(crate) mod attachment_decode;
 pub(crate) mod container_decode;
 pub mod decode;
+pub(crate) mod firelens_decode;
 pub mod graph;
 pub mod health;
 pub(crate) mod log_decode;
+pub mod log_plan;
 pub mod plan;
+mod proxy_decode;
 pub mod record;
 pub mod report;
 #[cfg(test)]

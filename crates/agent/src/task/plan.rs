@@ -10,7 +10,13 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::runtime::{DeviceMapping, PortProtocol, TmpfsMount, Ulimit};
+pub use super::log_plan::{
+    AwslogsPlan, ExtrasPlan, GelfCompression, LogAddress, LogPlan,
+    MultilinePlan, RecordForm, RemotePlan, RouterKind, RouterOutput,
+    RouterPlan, SyslogFormat,
+};
+use crate::runtime::fault::ProxyRules;
+use crate::runtime::{DeviceMapping, Format, PortProtocol, TmpfsMount, Ulimit};
 
 /// A task to run.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,10 +43,16 @@ pub struct TaskPlan {
     pub pid: PidPlan,
     /// Whose shared memory, semaphores and message queues they have.
     pub ipc: IpcPlan,
+    /// Which of its connections are led through its proxy, if it has one.
+    pub proxy: Option<ProxyRules>,
+    /// Whether it may inject faults into its network.
+    pub fault_injection: bool,
     /// Limit on CPU time, in CPUs.
     pub cpus: Option<f64>,
     /// Limit on memory.
     pub memory_bytes: Option<u64>,
+    /// Room for what its containers write, where it is bounded.
+    pub disk_bytes: Option<u64>,
     /// Its volumes by name.
     pub volumes: BTreeMap<String, VolumePlan>,
     /// Its containers, in the definition's order.
@@ -132,6 +144,26 @@ pub enum VolumePlan {
     Docker(DockerVolumePlan),
     /// A directory of an EFS file system.
     Efs(EfsPlan),
+    /// A file system of a fixed size, made for the task.
+    Ebs(EbsPlan),
+}
+
+impl VolumePlan {
+    /// Whether it is an EBS volume that ends with its task.
+    pub fn goes_with_task(&self) -> bool {
+        matches!(self, VolumePlan::Ebs(plan) if plan.delete_on_termination)
+    }
+
+    /// The id of an EBS volume.
+    pub fn ebs_id(&self) -> Option<&str> {
+        match self {
+            VolumePlan::Ebs(plan) => Some(&plan.volume_id),
+            VolumePlan::Task
+            | VolumePlan::Host(_)
+            | VolumePlan::Docker(_)
+            | VolumePlan::Efs(_) => None,
+        }
+    }
 }
 
 /// A volume of Docker's driver `local`.
@@ -164,6 +196,23 @@ pub struct EfsPlan {
     pub file_system_id: String,
     /// The directory, from the file system's root.
     pub root: PathBuf,
+    /// The access point it is seen through.
+    pub access_point: Option<String>,
+    /// Whether it must be encrypted on its way.
+    pub is_encrypted: bool,
+}
+
+/// A file system of a fixed size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EbsPlan {
+    /// `vol-` and hexadecimal digits.
+    pub volume_id: String,
+    /// Its size.
+    pub bytes: u64,
+    /// The file system on it.
+    pub format: Format,
+    /// Whether it goes with its task.
+    pub delete_on_termination: bool,
 }
 
 /// A variable that holds a secret.
@@ -254,10 +303,14 @@ pub struct ContainerPlan {
     pub stop_timeout: Option<Duration>,
     /// Its health check.
     pub health_check: Option<HealthCheck>,
+    /// Whether commands may be run in it (ECS Exec).
+    pub can_exec: bool,
     /// When it is started again after its end.
     pub restart: Option<RestartPlan>,
     /// Where its output goes.
     pub log: LogPlan,
+    /// What it does for the logs of others, where it is a log router.
+    pub router: Option<RouterPlan>,
     /// `user[:group]`.
     pub user: Option<String>,
     /// Working directory.
@@ -394,36 +447,4 @@ pub struct RestartPlan {
     pub ignored_exit_codes: Vec<i32>,
     /// How long it must have run.
     pub attempt_period: Duration,
-}
-
-/// Where a container's output goes.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub enum LogPlan {
-    /// To a file on the host, of which so much is kept.
-    JsonFile {
-        /// Size at which a new file is begun.
-        max_size_bytes: u64,
-        /// Number of files.
-        max_files: u32,
-    },
-    /// To CloudWatch Logs.
-    Awslogs(AwslogsPlan),
-    /// Nowhere.
-    #[default]
-    None,
-}
-
-/// Where in CloudWatch Logs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AwslogsPlan {
-    /// The log group.
-    pub group: String,
-    /// Its region.
-    pub region: String,
-    /// The log stream.
-    pub stream: String,
-    /// Whether the group is made where there is none.
-    pub create_group: bool,
-    /// `non-blocking` with this much of a buffer; `None` is `blocking`.
-    pub max_buffer_bytes: Option<u64>,
 }

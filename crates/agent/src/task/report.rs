@@ -1,8 +1,8 @@
 //! What the control plane is told of a task.
 
 use minato_wire::ecs::{
-    ContainerStateChange, NetworkBinding, SubmitTaskStateChangeRequest,
-    TransportProtocol,
+    ContainerStateChange, ManagedAgentName, ManagedAgentStateChange,
+    NetworkBinding, SubmitTaskStateChangeRequest, TransportProtocol,
 };
 use serde_json::Value;
 
@@ -32,12 +32,14 @@ pub fn take_report(
     record: &mut TaskRecord,
 ) -> Result<Value, serde_json::Error> {
     let status = TaskStatus::of(record).max(record.reported);
-    let mut containers = vec![];
+    let (mut containers, mut managed_agents) = (vec![], vec![]);
     for (name, container) in &mut record.containers {
         if is_news(container) {
-            let id = plan
-                .and_then(|plan| plan.container(name))
-                .map(|plan| plan.id.as_str());
+            let plan = plan.and_then(|plan| plan.container(name));
+            let id = plan.map(|plan| plan.id.as_str());
+            if plan.is_some_and(|plan| plan.can_exec) {
+                managed_agents.push(exec_agent(name, container));
+            }
             containers.push(container_change(name, id, container));
             container.reported = container.status;
         }
@@ -50,6 +52,7 @@ pub fn take_report(
         status: Some(status.as_str().to_owned()),
         reason: Some(shorten(record.reason.as_deref().unwrap_or_default())),
         containers: Some(containers),
+        managed_agents: Some(managed_agents).filter(|all| !all.is_empty()),
         pull_started_at: record.pull_started_at,
         pull_stopped_at: record.pull_stopped_at,
         execution_stopped_at: record
@@ -86,6 +89,20 @@ fn container_change(
             .filter(|_| has_stopped)
             .map(shorten),
         status: Some(container.status.reported_as().to_owned()),
+    }
+}
+
+/// Commands can be run as long as the container runs: what serves them is this
+/// agent itself.
+fn exec_agent(
+    name: &str,
+    container: &ContainerRecord,
+) -> ManagedAgentStateChange {
+    ManagedAgentStateChange {
+        container_name: Some(name.to_owned()),
+        managed_agent_name: Some(ManagedAgentName::ExecuteCommandAgent),
+        status: Some(container.status.reported_as().to_owned()),
+        reason: None,
     }
 }
 

@@ -20,10 +20,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::health::HealthWatch;
-use super::plan::LogPlan;
 use super::record::{ContainerFacts, Ending, Health, HealthStatus};
 use super::status::ContainerEvent;
-use crate::logs::awslogs::Pump;
+use crate::logs::{self, Pump};
 use crate::runtime::{Exit, ExitReason, RuntimeError, RuntimeErrorKind};
 use crate::steps::{
     self, ContainerContext, StepError, UpError, container_steps,
@@ -200,17 +199,10 @@ impl Runner {
 
     /// Starts sending the log, where there is somewhere to send it.
     fn pump(&self) -> Option<Pump> {
-        let LogPlan::Awslogs(plan) = &self.cx.plan.log else { return None };
         // Without an image nothing was made, and nothing was written.
         self.facts.image.as_ref()?;
         self.facts.started_at_ms?;
-        Some(Pump::spawn(
-            Arc::clone(&self.cx.task.services),
-            plan.clone(),
-            self.cx.plan.id.clone(),
-            self.cx.task.dir.join("logs").join(&self.cx.plan.name),
-            self.is_resumed,
-        ))
+        logs::pump(&self.cx, &self.facts, self.is_resumed)
     }
 
     async fn bring_up(&mut self) -> Result<(), Outcome> {

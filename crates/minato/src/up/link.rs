@@ -5,12 +5,14 @@ use std::fmt;
 
 use futures_util::future::BoxFuture;
 use minato_agent::api::{Api, ApiCall, ApiCallError, ApiService};
-use minato_agent::session::{Channel, ConnectError, Connector, Hello};
+use minato_agent::session::{
+    Channel, ConnectError, Connector, DataChannel, Hello,
+};
 use minato_client::{ApiClient, CallError};
 use minato_control::{
     AgentHello, AgentLink, ControlPlane, OpenSessionError, SessionKind,
 };
-use minato_wire::{ecs, logs, secretsmanager, ssm};
+use minato_wire::{ecs, logs, minato, secretsmanager, ssm};
 use serde_json::Value;
 
 /// Opens sessions as channels.
@@ -80,6 +82,23 @@ impl Connector for InProcess {
     ) -> BoxFuture<'a, Result<Channel, ConnectError>> {
         Box::pin(async move { self.open(SessionKind::Tcs, hello) })
     }
+
+    fn open_exec<'a>(
+        &'a self,
+        session_id: &'a str,
+        token: &'a str,
+    ) -> BoxFuture<'a, Result<DataChannel, ConnectError>> {
+        let joined = self.control.join_exec_session(session_id, token);
+        let channel = joined.map(|ends| DataChannel {
+            sender: ends.outgoing,
+            receiver: ends.incoming,
+        });
+        Box::pin(async move {
+            channel.ok_or_else(|| ConnectError::Failed {
+                message: "the session is over".to_owned(),
+            })
+        })
+    }
 }
 
 /// The agent's API calls, signed like everybody's.
@@ -106,6 +125,7 @@ impl Api for ClientApi {
             let service = match service {
                 ApiService::Ecs => &ecs::SERVICE,
                 ApiService::Logs => &logs::SERVICE,
+                ApiService::Minato => &minato::SERVICE,
                 ApiService::SecretsManager => &secretsmanager::SERVICE,
                 ApiService::Ssm => &ssm::SERVICE,
             };
