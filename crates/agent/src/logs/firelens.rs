@@ -70,7 +70,7 @@ pub(crate) fn config(
         RouterKind::Fluentd => fluentd(&mut text, plan, bind, fields),
         RouterKind::FluentBit => {
             let limit = router.memory_reservation_bytes.or(router.memory_bytes);
-            let buffer = limit.map_or(BUFFER_MIB, |bytes| bytes / 2 >> 20);
+            let buffer = limit.map_or(BUFFER_MIB, |bytes| (bytes / 2) >> 20);
             fluent_bit(&mut text, plan, bind, fields, buffer)
         }
     };

@@ -214,10 +214,10 @@ fn nfs(device: &str, list: &str) -> Result<String, String> {
     if !device.contains(":/") {
         return Err(format!("the device {device:?}, which has no server"));
     }
-    let addresses = list.split(',').filter_map(|option| {
+    let mut addresses = list.split(',').filter_map(|option| {
         option.trim().strip_prefix("addr=").map(str::to_owned)
     });
-    match addresses.last() {
+    match addresses.next_back() {
         Some(address) if address.parse::<std::net::IpAddr>().is_ok() => {
             Ok(device.to_owned())
         }

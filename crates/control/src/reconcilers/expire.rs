@@ -26,6 +26,7 @@ const VOLUME_LIFE_MS: i64 = 24 * 60 * 60 * 1000;
 const BATCH_MAX: usize = 500;
 
 /// Removes stopped tasks and used tokens whose time is over.
+#[expect(clippy::too_many_lines, reason = "one kind of row after the other")]
 pub(super) async fn pass(cx: &Context) {
     let now = cx.clock.now();
     let kept_ms = cx.config.stopped_task_retention_ms;

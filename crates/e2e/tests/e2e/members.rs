@@ -228,6 +228,7 @@ fn a_tmpfs_has_docker_s_options_and_one_s_own() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn who_and_where_a_container_is() {
     let mut site = Site::start().unwrap();
     let who = "$B id -u; $B id -g; $B pwd";
@@ -307,6 +308,7 @@ fn who_and_where_a_container_is() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_a_container_may_do() {
     let mut site = Site::start().unwrap();
     let effective = "$B grep CapEff /proc/self/status | $B cut -f2";

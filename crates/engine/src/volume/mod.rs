@@ -240,15 +240,15 @@ fn mount_at(
 ) -> Result<(), VolumeError> {
     let data = Some(options.data.as_str()).filter(|data| !data.is_empty());
     nix::mount::mount(Some(device), place, Some(kind), options.flags, data)
-        .map_err(|errno| match errno {
-            Errno::ENODEV => {
-                VolumeError::NoFilesystem { kind: kind.to_owned() }
+        .map_err(|errno| {
+            if errno == Errno::ENODEV {
+                return VolumeError::NoFilesystem { kind: kind.to_owned() };
             }
-            errno => VolumeError::Mount {
+            VolumeError::Mount {
                 device: device.to_owned(),
                 place: place.to_owned(),
                 source: errno.into(),
-            },
+            }
         })
 }
 

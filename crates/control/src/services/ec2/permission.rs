@@ -75,7 +75,7 @@ fn read_one(
         let peer = ipv6(range.cidr_ipv6.as_deref().unwrap_or_default())?;
         rules.push(rule(peer, &range.description)?);
     }
-    for list in permission.prefix_list_ids.iter().flatten() {
+    if let Some(list) = permission.prefix_list_ids.iter().flatten().next() {
         let id = list.prefix_list_id.as_deref().unwrap_or_default();
         return Err(no_prefix_list(id));
     }

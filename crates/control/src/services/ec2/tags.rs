@@ -290,7 +290,7 @@ fn all(snapshot: &Snapshot, scope: &Scope) -> Vec<(String, TagDescription)> {
                 key: Some(key.clone()),
                 value: Some(value.clone()),
                 resource_id: Some(id.to_owned()),
-                resource_type: Some(kind.clone()),
+                resource_type: Some(kind),
             };
             found.push((format!("{id}\0{key}"), tag));
         }

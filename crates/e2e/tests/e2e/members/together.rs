@@ -169,7 +169,7 @@ fn namespaces_are_shared_as_the_modes_say() {
         (json!({}), "0"),
         (json!({"pidMode": "host", "ipcMode": "host"}), "minato\n1"),
     ] {
-        let definition = bridge("hosts", &[app.clone()], modes);
+        let definition = bridge("hosts", std::slice::from_ref(&app), modes);
         assert_eq!(run(&mut site, definition), expected);
     }
     std::fs::remove_file(file).unwrap();

@@ -105,6 +105,19 @@ fn fingerprint(input: &CreateServiceRequest) -> String {
     serde_json::to_string(&plain).unwrap_or_default()
 }
 
+/// Task sets have no volumes of their own.
+fn refuse_volumes(
+    volumes: Option<&[ecs::ServiceVolumeConfiguration]>,
+) -> Result<(), ApiError> {
+    if volumes.is_some_and(|volumes| !volumes.is_empty()) {
+        return Err(error::invalid_parameter_exception(
+            "volumeConfigurations are only supported with the ECS deployment \
+             controller.",
+        ));
+    }
+    Ok(())
+}
+
 fn new_row(
     tx: &mut Tx,
     scope: &Scope,
@@ -172,12 +185,7 @@ fn new_row(
         drain_percent: None,
     };
     if is_external {
-        if volumes.is_some_and(|volumes| !volumes.is_empty()) {
-            return Err(error::invalid_parameter_exception(
-                "volumeConfigurations are only supported with the ECS \
-                 deployment controller.",
-            ));
-        }
+        refuse_volumes(volumes.as_deref())?;
         return Ok(row);
     }
     let definition = run::definition(tx, scope, definition.as_deref())?;

@@ -115,8 +115,8 @@ fn new_row(
     }
     let token = input.client_token.clone();
     let token = token.map(|token| (token, fingerprint(&input)));
-    let tags =
-        minato_core::tags::check(input.tags.as_deref().unwrap_or_default())?;
+    let tags = input.tags.as_deref().unwrap_or_default();
+    let tags = minato_core::tags::check(tags)?;
     let scale = scale(input.scale)?;
     // A set is checked as the service that it makes of its service.
     let mut whole = ecs::Service {
@@ -129,8 +129,8 @@ fn new_row(
     let strategy = input.capacity_provider_strategy.as_deref();
     let launch_type =
         check::choose(&mut whole, cluster, input.launch_type, strategy)?;
-    let definition =
-        run::definition(tx, scope, input.task_definition.as_deref())?;
+    let definition = input.task_definition.as_deref();
+    let definition = run::definition(tx, scope, definition)?;
     let mut content =
         check::content(tx, scope, &mut whole, launch_type, &definition)?;
     check::volumes(&mut content, &definition, launch_type, None)?;
