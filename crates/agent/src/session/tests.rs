@@ -143,8 +143,7 @@ async fn it_registers_with_what_it_can_do() {
     assert!(has("ecs.capability.secrets.ssm.environment-variables"));
     let login = "private-registry-authentication.secretsmanager";
     assert!(has(&format!("ecs.capability.{login}")));
-    // Nothing serves this.
-    assert!(!has("ecs.capability.execute-command"));
+    assert!(has("ecs.capability.execute-command"));
     let value_of = |name: &str| {
         attributes.iter().find(|a| a["name"] == name).unwrap()["value"].clone()
     };
