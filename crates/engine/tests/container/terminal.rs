@@ -23,6 +23,8 @@ async fn host() -> Option<Host> {
     let host = Host::new().await;
     let mut spec = host.spec("c1", "sleep 1000");
     spec.user = "app".into();
+    // Reaps what others leave, which would be counted.
+    spec.init = true;
     host.containers.create(&spec).await.unwrap();
     host.containers.start(&spec.id).await.unwrap();
     Some(host)
@@ -98,7 +100,7 @@ async fn typing_resizing_and_signals_reach_the_command() {
     shown(&mut terminal, "43 132").await;
     types(&terminal, b"sleep 1234\n").await;
     let stats = || host.containers.stats(&id("c1")).unwrap();
-    until("the command sleeps", || stats().pids == 3).await;
+    until("the command sleeps", || stats().pids == 4).await;
     types(&terminal, b"\x03").await;
     types(&terminal, b"echo $?\n").await;
     shown(&mut terminal, "130").await;
@@ -135,9 +137,9 @@ async fn all_of_a_session_ends_with_its_terminal() {
     let mut terminal = open(&host, &shell(script)).await;
     shown(&mut terminal, "up").await;
     let stats = || host.containers.stats(&id("c1")).unwrap();
-    until("all run", || stats().pids >= 3).await;
+    until("all run", || stats().pids >= 4).await;
     drop(terminal);
-    until("only the first process is left", || stats().pids == 1).await;
+    until("only the first processes are left", || stats().pids == 2).await;
     // The container's end ends a terminal too.
     let mut terminal = open(&host, &shell("echo up; sleep 4000")).await;
     shown(&mut terminal, "up").await;

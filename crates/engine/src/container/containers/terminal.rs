@@ -96,10 +96,13 @@ impl Containers {
         let (input, mut inputs) = mpsc::channel(INPUTS_MAX);
         let (outputs, output) = mpsc::channel(PIECES_MAX);
         let (told, exit) = oneshot::channel();
-        let pump = Pump { master, outputs, pending: Bytes::new() };
+        let mut pump = Pump { master, outputs, pending: Bytes::new() };
         tokio::spawn(async move {
             let ended = pump.run(&mut inputs, &mut connection).await;
-            // The connection ends with this task, after the terminal.
+            // Before the terminal hangs up: a shim that hears of the hang-up
+            // first would take the command's end for one of its own.
+            drop(connection);
+            drop(pump);
             if let Some(code) = ended {
                 let _ = told.send(code);
             }
@@ -136,7 +139,7 @@ impl Pump {
     /// Carries bytes both ways until the command ends, and answers its exit
     /// code; nothing if nobody listens any more, or the shim is gone.
     async fn run(
-        mut self,
+        &mut self,
         inputs: &mut mpsc::Receiver<TerminalInput>,
         connection: &mut ShimConnection,
     ) -> Option<i32> {
@@ -209,7 +212,7 @@ impl Pump {
 
     /// Gives out what the command has left; what others of its session still
     /// write ends with the terminal.
-    async fn last_output(self, mut buffer: BytesMut) -> Option<()> {
+    async fn last_output(&self, mut buffer: BytesMut) -> Option<()> {
         for _ in 0..LAST_PIECES {
             let Ok(piece) = read_some(self.master.get_ref(), &mut buffer)
             else {

@@ -95,10 +95,16 @@ impl Connection {
         status: i32,
         buffer: &mut [u8],
     ) {
-        let Role::Executing(running) = &mut self.role else { return };
+        let Role::Executing(running) = &self.role else { return };
         if running.exec.pid != pid {
             return;
         }
+        // Its terminal hung up, because the other side is gone: what heard
+        // nothing of that ends too.
+        if running.exec.has_terminal && (self.is_lost || !self.receive()) {
+            kill_session(pid);
+        }
+        let Role::Executing(running) = &mut self.role else { return };
         while running.collect(buffer) {}
         let answer = Answer::ExecEnded {
             code: exit_code(status),
