@@ -67,7 +67,13 @@ impl Client {
                         let size = r#"{"cols":70,"rows":9}"#;
                         self.say(PayloadType::Size, size).await;
                     }
-                    _ => self.shown += str::from_utf8(&payload).unwrap(),
+                    PayloadType::None
+                    | PayloadType::Output
+                    | PayloadType::Size
+                    | PayloadType::HandshakeResponse
+                    | PayloadType::Other(_) => {
+                        self.shown += str::from_utf8(&payload).unwrap()
+                    }
                 }
             }
         }

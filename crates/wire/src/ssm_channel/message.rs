@@ -9,6 +9,7 @@ pub const MAX_FRAME_BYTES: usize = 256 << 10;
 
 /// The offset of the payload's length, which is what `HeaderLength` says.
 const HEADER_LENGTH: usize = 116;
+const HEADER_LENGTH_WORD: u32 = 116;
 const TYPE_BYTES: usize = 32;
 const SCHEMA_VERSION: u32 = 1;
 
@@ -148,7 +149,7 @@ impl Message {
     pub fn encode(&self) -> Bytes {
         let length = self.payload.len();
         let mut bytes = BytesMut::with_capacity(HEADER_LENGTH + 4 + length);
-        bytes.put_u32(HEADER_LENGTH as u32);
+        bytes.put_u32(HEADER_LENGTH_WORD);
         let name = self.r#type.as_str().as_bytes();
         bytes.put_slice(name);
         bytes.put_bytes(b' ', TYPE_BYTES - name.len());

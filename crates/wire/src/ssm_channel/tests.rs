@@ -134,7 +134,13 @@ impl Plugin {
                     let size = json!({"cols": 100, "rows": 30});
                     answers.push(self.say(PayloadType::Size, size));
                 }
-                _ => self.shown.extend_from_slice(&payload),
+                PayloadType::None
+                | PayloadType::Output
+                | PayloadType::Size
+                | PayloadType::HandshakeResponse
+                | PayloadType::Other(_) => {
+                    self.shown.extend_from_slice(&payload)
+                }
             }
         }
         answers
@@ -159,7 +165,10 @@ fn converse(agent: &mut AgentSide, plugin: &mut Plugin) -> Vec<Effect> {
                     agent.receive(&answer, true, NOW);
                 }
             }
-            other => others.push(other),
+            other @ (Effect::Start(_)
+            | Effect::Input(_)
+            | Effect::Resize(_)
+            | Effect::Close) => others.push(other),
         }
     }
     others
@@ -311,7 +320,7 @@ fn after_a_new_socket_an_acknowledgement_that_was_lost_is_not_waited_for() {
     }
     assert_eq!(plugin.shown, b"onetwo");
     agent.ended(0, NOW);
-    assert_eq!(agent.next_effect().is_some(), true, "nothing is waited for");
+    assert!(agent.next_effect().is_some(), "nothing is waited for");
 }
 
 /// What a network does to one frame.
