@@ -2,7 +2,10 @@
 //!
 //! The verdicts stand beside the handlers, in each service's `operations!`
 //! list; a test walks the AWS models and fails if one is missing, and
-//! `docs/coverage.md` is printed from here.
+//! `docs/coverage.md` is printed from here. [`members`] says the same of every
+//! member of a task definition.
+
+mod members;
 
 use minato_wire::model::Service;
 
@@ -66,6 +69,7 @@ pub fn markdown() -> String {
             text.push_str(&format!("| all others | refused | {why} |\n"));
         }
     }
+    text.push_str(members::MARKDOWN);
     text
 }
 

@@ -14,7 +14,8 @@ mod site;
 pub use boto::{Boto, CallError};
 pub use leftovers::Traces;
 pub use programs::{
-    IMAGE, image_archive, make_image, minato_program, repository,
+    IMAGE, STANDINS, image_archive, make_image, minato_program, repository,
+    standin_archives,
 };
 pub use site::Site;
 

@@ -30,6 +30,8 @@ mod limits;
 mod members;
 #[path = "e2e/ports.rs"]
 mod ports;
+#[path = "e2e/real.rs"]
+mod real;
 #[path = "e2e/rehearse.rs"]
 mod rehearse;
 #[path = "e2e/restart.rs"]

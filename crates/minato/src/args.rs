@@ -63,7 +63,7 @@ enum Command {
 Examples:
   minato up
   minato up --data-dir ~/minato --listen 127.0.0.1:4566 --detach")]
-    Up(UpArgs),
+    Up(Box<UpArgs>),
     /// Stop Minato, and its tasks unless told otherwise
     #[command(after_help = "\
 Examples:

@@ -111,9 +111,11 @@ fn a_task_can_always_stop_what_it_started() {
     let call = |body: &str| {
         fault_call((FaultKind::Blackhole, FaultVerb::Start), body.as_bytes())
     };
-    let except = |body: &str| match call(body).unwrap() {
-        FaultCall::BlackholeStart(hole) => hole.except,
-        other => panic!("{other:?}"),
+    let except = |body: &str| {
+        let FaultCall::BlackholeStart(hole) = call(body).unwrap() else {
+            panic!("{body} is no start");
+        };
+        hole.except
     };
     let endpoint: IpRange = "169.254.170.2".parse().unwrap();
     assert_eq!(except(HOLE), [endpoint]);
@@ -122,6 +124,7 @@ fn a_task_can_always_stop_what_it_started() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn bodies_are_checked_as_upstream_does() {
     let hole = "network-blackhole-port/start";
     let (late, loss) = ("network-latency/start", "network-packet-loss/start");

@@ -101,7 +101,7 @@ mod tests {
              CONTAINER_ID_FULL=0123456789abcdef\nCONTAINER_NAME=app\n\
              CONTAINER_TAG=t\nIMAGE_NAME=busybox\nSYSLOG_IDENTIFIER=t\n\
              SYSLOG_TIMESTAMP=1970-01-01T00:00:00Z\n\
-             A_B\n\u{3}\0\0\0\0\0\0\01\n2\n"
+             A_B\n\u{3}\0\0\0\0\0\0\u{0}1\n2\n"
         );
     }
 }

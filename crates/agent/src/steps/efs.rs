@@ -164,12 +164,12 @@ mod tests {
     }
 
     fn device(plan: &EfsPlan) -> Result<(String, String), StepError> {
-        match resolve(&nfs(), plan)? {
-            Found::There(VolumeSource::Nfs { device, options, .. }) => {
-                Ok((device, options.data().to_owned()))
-            }
-            found => panic!("{found:?}"),
-        }
+        let found = resolve(&nfs(), plan)?;
+        let Found::There(VolumeSource::Nfs { device, options, .. }) = found
+        else {
+            panic!("{found:?}");
+        };
+        Ok((device, options.data().to_owned()))
     }
 
     #[test]

@@ -16,10 +16,10 @@ fn decode(driver: &str, options: Value) -> Result<LogPlan, String> {
 }
 
 fn remote(driver: &str, options: Value) -> RemotePlan {
-    match decode(driver, options).unwrap() {
-        LogPlan::Remote(plan) => *plan,
-        other => panic!("{other:?}"),
-    }
+    let LogPlan::Remote(plan) = decode(driver, options).unwrap() else {
+        panic!("{driver} is sent by nobody");
+    };
+    *plan
 }
 
 #[test]
@@ -136,10 +136,10 @@ fn streams_are_named_as_given() {
         let mut all = json!({"awslogs-group": "g", "awslogs-region": "r"});
         let more = options.as_object().unwrap().clone();
         all.as_object_mut().unwrap().extend(more);
-        match decode("awslogs", all).unwrap() {
-            LogPlan::Awslogs(plan) => assert_eq!(plan.stream, stream),
-            other => panic!("{other:?}"),
-        }
+        let LogPlan::Awslogs(plan) = decode("awslogs", all).unwrap() else {
+            panic!("not of CloudWatch Logs");
+        };
+        assert_eq!(plan.stream, stream);
     }
 }
 

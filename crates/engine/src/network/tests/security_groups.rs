@@ -5,6 +5,7 @@ mod forged;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use self::forged::spoofed_arrives;
 use super::*;
 use crate::network::endpoint::ENDPOINT;
 

@@ -117,7 +117,6 @@ fn new_row(
     let token = token.map(|token| (token, fingerprint(&input)));
     let tags = input.tags.as_deref().unwrap_or_default();
     let tags = minato_core::tags::check(tags)?;
-    let scale = scale(input.scale)?;
     // A set is checked as the service that it makes of its service.
     let mut whole = ecs::Service {
         network_configuration: input.network_configuration.map(check::network),
@@ -158,7 +157,7 @@ fn new_row(
             tags: Some(minato_core::tags::to_wire(&tags)),
             ..Default::default()
         },
-        scale,
+        scale: scale(input.scale)?,
         is_primary: false,
         is_draining: false,
         token,

@@ -4,7 +4,7 @@ use super::*;
 
 /// Sends a datagram from `place` to port 9 of `to` as if from `source`, with
 /// the sender's own hardware address; answers whether it arrives.
-fn spoofed_arrives(
+pub(super) fn spoofed_arrives(
     world: &World,
     place: &Place,
     to: &Place,
