@@ -230,7 +230,7 @@ pub(crate) struct UpArgs {
 pub(crate) struct S3Args {
     /// Server that speaks as S3 does, for environment files of containers; a
     /// task that has some is not placed without it. Real S3 is such as
-    /// https://s3.us-east-1.amazonaws.com
+    /// `https://s3.us-east-1.amazonaws.com`
     #[arg(long, env = "MINATO_S3_ENDPOINT", value_name = "URL", value_parser = S3Endpoint::parse)]
     pub(crate) s3_endpoint: Option<S3Endpoint>,
     /// Region that requests to it are signed for [default: that of --region]

@@ -23,6 +23,9 @@ use crate::services::ec2::rows::{
 };
 use crate::tables::{Host, Task};
 
+/// The name of the group that a VPC has by itself.
+const DEFAULT_GROUP: &str = "default";
+
 /// What a host's firewall is made from, beside all subnets and its tasks:
 /// keys of the groups that its interfaces are in, and of those that their
 /// rules refer to.
@@ -111,9 +114,10 @@ pub(super) fn firewall(rows: &Snapshot, peer: &Peer) -> (Firewall, Interest) {
     }
     let members = interest.members.iter().map(|key| {
         let members = rows.by_index::<EniRow>(EniRow::BY_GROUP, key);
+        let members = members.map(|it| it.private_ip.to_string());
         FirewallMembers {
             group_id: last_part(key),
-            addresses: members.map(|it| it.private_ip.to_string()).collect(),
+            addresses: routers(rows, key).chain(members).collect(),
         }
     });
     let firewall = Firewall {
@@ -127,6 +131,19 @@ pub(super) fn firewall(rows: &Snapshot, peer: &Peer) -> (Firewall, Interest) {
         interfaces,
     };
     (firewall, interest)
+}
+
+/// The addresses that hosts have in a VPC: they are members of its default
+/// group, as an instance is that was launched without another.
+fn routers(rows: &Snapshot, group: &Key) -> impl Iterator<Item = String> {
+    let group = rows.get::<SecurityGroupRow>(group);
+    let group = group.filter(|group| group.name == DEFAULT_GROUP);
+    let subnets = group.into_iter().flat_map(|group| {
+        let within = Key::of([&group.account, &group.region]);
+        let subnets = rows.scan::<SubnetRow>(&within);
+        subnets.filter(move |subnet| subnet.vpc_id == group.vpc_id)
+    });
+    subnets.map(|subnet| gateway(subnet.cidr).to_string())
 }
 
 /// Whether two firewalls say the same, whenever they were made.

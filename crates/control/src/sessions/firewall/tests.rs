@@ -217,3 +217,28 @@ async fn changes_matter_to_those_whose_firewall_they_change() {
     });
     assert_eq!(a_place.await, Vec::<usize>::new());
 }
+
+#[tokio::test]
+async fn hosts_are_members_of_the_default_group() {
+    let bed = TestBed::new();
+    apply(&bed, |tx| {
+        tx.put(subnet(ACCOUNT, "subnet-1", 0));
+        tx.put(subnet(ACCOUNT, "subnet-2", 16));
+        tx.put(SubnetRow {
+            vpc_id: "vpc-2".into(),
+            ..subnet(ACCOUNT, "subnet-3", 32)
+        });
+        let default = group("sg-1", &["sg-1", "sg-2"]);
+        tx.put(SecurityGroupRow { name: "default".into(), ..default });
+        tx.put(group("sg-2", &[]));
+        start(tx, 0, 7, &["sg-1", "sg-2"]);
+    })
+    .await;
+    let (firewall, _) = firewall(&bed.cx.snapshot(), &peer(0));
+    let members = |id: &str| {
+        let mut all = firewall.members.iter();
+        all.find(|it| it.group_id == id).unwrap().addresses.clone()
+    };
+    assert_eq!(members("sg-1"), ["172.31.0.1", "172.31.16.1", "172.31.0.7"]);
+    assert_eq!(members("sg-2"), ["172.31.0.7"]);
+}
