@@ -38,6 +38,8 @@ mod rehearse;
 mod restart;
 #[path = "e2e/secrets.rs"]
 mod secrets;
+#[path = "e2e/security_groups.rs"]
+mod security_groups;
 #[path = "e2e/services.rs"]
 mod services;
 #[path = "e2e/spot.rs"]
