@@ -387,6 +387,21 @@ fn check_input(
     Ok(())
 }
 
+/// Subnets and security groups of one configuration (ECS API reference,
+/// AwsVpcConfiguration).
+const SUBNETS_MAX: usize = 16;
+const GROUPS_MAX: usize = 5;
+
+/// Refuses a list that is too long.
+fn at_most(name: &str, count: usize, most: usize) -> Result<(), ApiError> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(error::invalid_parameter_exception(format!(
+        "{name} can have at most {most} items."
+    )))
+}
+
 /// Subnets and groups of an awsvpc task, all of which must exist.
 pub(crate) fn network(
     tx: &mut Tx,
@@ -419,6 +434,8 @@ pub(crate) fn network(
             "subnets can not be empty.",
         ));
     }
+    at_most("subnets", subnets.len(), SUBNETS_MAX)?;
+    at_most("securityGroups", groups.len(), GROUPS_MAX)?;
     ec2::defaults::ensure(tx, &scope.account, &scope.region);
     let namespace = crate::tables::namespace(&scope.account, &scope.region);
     for id in &subnets {
