@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::context::{Context, Scope};
 use crate::logs::LogStore;
 use crate::seal::{SEAL_KEY_BYTES, SealKey};
+use crate::services::ecs::tasks::run::EXEC_ATTRIBUTE;
 use crate::tables::{ContainerInstance, Host, Needs, Task, TaskDefinition};
 
 /// The account of every test.
@@ -140,7 +141,11 @@ pub(crate) fn instance(number: usize, zone: &str) -> (Host, ContainerInstance) {
         memory_mib: 8192,
         reserved_ports: [].into(),
         reserved_ports_udp: [].into(),
-        attributes: [(name.clone(), value.clone())].into(),
+        attributes: [
+            (name.clone(), value.clone()),
+            (EXEC_ATTRIBUTE.to_owned(), None),
+        ]
+        .into(),
         is_connected: true,
         offers_fargate: true,
     };

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::*;
 
 /// What no definition asks for, and why it is told all the same.
-const UNASKED: [(&str, &str); 10] = [
+const UNASKED: [(&str, &str); 11] = [
     ("docker-remote-api.1.17", "some versions came with nothing we use"),
     ("docker-remote-api.1.20", "the same"),
     ("docker-remote-api.1.21", "the same"),
@@ -19,8 +19,16 @@ const UNASKED: [(&str, &str); 10] = [
     ("docker-remote-api.1.32", "the same"),
     ("logging-driver.none", "the agent's default, which the API cannot name"),
     ("increased-task-cpu-limit", "asked for above ten vCPUs"),
+    ("execute-command", "asked for by enableExecuteCommand of a call"),
     ("full-sync", "read by the control plane itself"),
 ];
+
+fn logged(name: &str, driver: &str) -> serde_json::Value {
+    json!({
+        "name": name, "image": name,
+        "logConfiguration": {"logDriver": driver},
+    })
+}
 
 fn definition() -> TaskDefinition {
     serde_json::from_value(json!({
@@ -42,9 +50,28 @@ fn definition() -> TaskDefinition {
             "linuxParameters": {"initProcessEnabled": true,
                 "sharedMemorySize": 5},
         }, {
-            "name": "b", "image": "b",
+            "name": "b", "image": "1.dkr.ecr.us-east-1.amazonaws.com/b",
             "logConfiguration": {"logDriver": "json-file"},
+        },
+            logged("c", "fluentd"), logged("d", "gelf"),
+            logged("e", "syslog"), {
+            "name": "f", "image": "f",
+            "logConfiguration": {"logDriver": "awsfirelens",
+                "options": {"log-driver-buffer-limit": "1"},
+                "secretOptions": [
+                    {"name": "A",
+                     "valueFrom": "arn:aws:secretsmanager:r:1:x"},
+                    {"name": "B", "valueFrom": "parameter"},
+                ]},
+        }, {
+            "name": "g", "image": "g",
+            "firelensConfiguration": {"type": "fluentd",
+                "options": {"config-file-type": "file"}},
+        }, {
+            "name": "h", "image": "h",
+            "firelensConfiguration": {"type": "fluentbit"},
         }],
+        "proxyConfiguration": {"type": "APPMESH", "containerName": "h"},
     }))
     .unwrap()
 }

@@ -324,7 +324,9 @@ async fn what_cannot_be_done_is_refused_with_a_reason() {
     let engine = rig.engine();
     let containers = json!([{
         "name": "web", "image": "web",
-        "firelensConfiguration": {"type": "fluentd"},
+        "firelensConfiguration": {"type": "fluentd", "options": {
+            "config-file-type": "s3", "config-file-value": "arn:aws:s3:::b/f",
+        }},
     }]);
     engine.accept(task(containers)).await.unwrap();
     let report = rig.reported("STOPPED").await;

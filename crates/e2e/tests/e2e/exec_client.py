@@ -211,6 +211,9 @@ class Channel:
         do = order["do"]
         if do == "connect":
             self.connect(order["url"], order["token"])
+            # As the plugin does, nothing is typed before the handshake's end.
+            self.wait(lambda: self.is_open or self.is_lost
+                      or self.closed is not None, 60)
         elif do == "type":
             data = order["text"].encode() * order.get("times", 1)
             for at in range(0, len(data), 1024):

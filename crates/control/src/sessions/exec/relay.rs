@@ -22,6 +22,11 @@ const AWAY_MAX: Duration = Duration::from_secs(20);
 /// Frames that may wait for the agent.
 const TO_AGENT_MAX: usize = 4;
 
+/// What a client is told whose agent stays away.
+const SILENT: &str = "The execute command agent did not answer.";
+/// What a client is told when Minato goes down.
+const STOPPING: &str = "The control plane is shutting down.";
+
 /// One session's two sides, before they have met.
 #[derive(Debug)]
 pub(super) struct Relay {
@@ -62,29 +67,31 @@ impl Relay {
         stop: CancellationToken,
     ) {
         let joined = tokio::select! {
-            agent = self.agents.recv() => agent,
-            () = tokio::time::sleep(AGENT_MAX) => None,
-            () = self.end.cancelled() => None,
-            () = stop.cancelled() => None,
+            agent = self.agents.recv() => agent.ok_or(SILENT),
+            () = tokio::time::sleep(AGENT_MAX) => Err(SILENT),
+            () = self.end.cancelled() => Err(""),
+            () = stop.cancelled() => Err(STOPPING),
         };
         // From now on the channel's end is the session's: nobody else joins.
         self.agents.close();
         let session_id = self.session_id.clone();
-        if let Some(agent) = joined {
-            let joined = Joined {
-                cx: Arc::clone(&cx),
-                session_id: session_id.clone(),
-                agent,
-                client: Some(self.client),
-                to_agent: VecDeque::new(),
-                to_client: None,
-                away_since: Instant::now(),
-            };
-            joined.run(self.clients, &self.end, &stop).await;
-        } else {
-            let why = "The execute command agent did not answer.";
-            let frame = closed(&cx, &session_id, why);
-            let _ = self.client.outgoing.try_send(frame);
+        match joined {
+            Ok(agent) => {
+                let joined = Joined {
+                    cx: Arc::clone(&cx),
+                    session_id: session_id.clone(),
+                    agent,
+                    client: Some(self.client),
+                    to_agent: VecDeque::new(),
+                    to_client: None,
+                    away_since: Instant::now(),
+                };
+                joined.run(self.clients, &self.end, &stop).await;
+            }
+            Err(why) => {
+                let frame = closed(&cx, &session_id, why);
+                let _ = self.client.outgoing.try_send(frame);
+            }
         }
         self.exchange.forget(&session_id);
     }
@@ -100,7 +107,7 @@ impl Joined {
         loop {
             let event = tokio::select! {
                 () = stop.cancelled() => {
-                    Event::Over("The control plane is shutting down.")
+                    Event::Over(STOPPING)
                 }
                 () = end.cancelled() => Event::Over(""),
                 Some(client) = clients.recv() => Event::NewClient(client),

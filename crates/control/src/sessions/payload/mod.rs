@@ -411,8 +411,9 @@ mod tests {
         };
         let plain = serde_json::json!({"name": "v"});
         assert_eq!(of(plain).unwrap(), "host");
+        let ebs = serde_json::json!({"name": "v", "configuredAtLaunch": true});
+        assert_eq!(of(ebs).unwrap(), "attachment");
         for unknown in [
-            serde_json::json!({"name": "v", "configuredAtLaunch": true}),
             serde_json::json!({"name": "v", "s3filesVolumeConfiguration":
                 {"fileSystemArn": "arn:x"}}),
             serde_json::json!({"name": "v",

@@ -80,7 +80,6 @@ fn tasks_go_where_their_definition_wants_them() {
 /// that it needs. What gets built goes from here.
 fn unbuilt() -> Vec<(&'static str, Value, Value, &'static str)> {
     let none = || json!({});
-    let log = |driver: &str| json!({"logConfiguration": {"logDriver": driver}});
     let volume = |mut volume: Value| {
         volume["name"] = json!("v");
         json!({"volumes": [volume], "taskRoleArn": "role"})
@@ -93,9 +92,13 @@ fn unbuilt() -> Vec<(&'static str, Value, Value, &'static str)> {
                 [{"deviceName": "d", "deviceType": "eia1.medium"}]}),
             "task-eia",
         ),
-        ("syslog", log("syslog"), none(), "logging-driver.syslog"),
-        ("journald", log("journald"), none(), "logging-driver.journald"),
-        ("gelf", log("gelf"), none(), "logging-driver.gelf"),
+        (
+            "splunk",
+            json!({"logConfiguration": {"logDriver": "splunk", "options": {
+                "splunk-token": "t", "splunk-url": "https://s.example"}}}),
+            none(),
+            "logging-driver.splunk",
+        ),
         (
             "apparmor",
             json!({"dockerSecurityOptions": ["apparmor:x"]}),

@@ -55,6 +55,33 @@ pub struct Firewall {
     pub interfaces: BTreeMap<Ipv4Addr, BTreeSet<String>>,
 }
 
+impl Firewall {
+    /// Has the groups that one of `hosts` is in have all of `range`, too: on
+    /// AWS, containers in bridge mode share their instance's interface, and
+    /// with it its groups.
+    fn take_in(&mut self, hosts: &BTreeSet<Ipv4Addr>, range: Ipv4Cidr) {
+        let members = &self.members;
+        let has_host = |peer: &Peer| match peer {
+            Peer::Range(_) => false,
+            Peer::Group(id) => members
+                .get(id)
+                .is_some_and(|members| !members.is_disjoint(hosts)),
+        };
+        for group in self.groups.values_mut() {
+            for rules in [&mut group.ingress, &mut group.egress] {
+                let more = rules.iter().filter(|rule| has_host(&rule.peer));
+                let more: Vec<GroupRule> = more
+                    .map(|rule| GroupRule {
+                        traffic: rule.traffic,
+                        peer: Peer::Range(range),
+                    })
+                    .collect();
+                rules.extend(more);
+            }
+        }
+    }
+}
+
 /// The rules of a group; what no rule allows is not allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecurityGroup {
@@ -131,9 +158,11 @@ impl Inner {
     /// Runs in the host's namespace.
     pub(super) fn firewall_set(
         &self,
-        wanted: Firewall,
+        mut wanted: Firewall,
     ) -> Result<(), NetworkStepError> {
         let Some(groups) = &self.groups else { return Ok(()) };
+        let hosts = self.subnets.lock().gateways().collect();
+        wanted.take_in(&hosts, self.leases.lock().range());
         // Held throughout: nothing may come back once it is torn down.
         let ports = self.ports.lock();
         if ports.is_closed() {

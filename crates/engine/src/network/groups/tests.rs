@@ -192,3 +192,29 @@ fn ids_that_no_chain_can_be_called_allow_nothing() {
         assert!(layout.ingress.is_empty(), "{id:?}");
     }
 }
+
+#[test]
+fn who_lets_the_host_in_lets_its_containers_in() {
+    let rule = |id: &str, first: u16| GroupRule {
+        traffic: Traffic::Ports { protocol: Protocol::Tcp, first, last: first },
+        peer: Peer::Group(id.into()),
+    };
+    let (host, other) =
+        (Ipv4Addr::new(172, 31, 0, 1), Ipv4Addr::new(172, 31, 0, 4));
+    let mut firewall = Firewall::default();
+    firewall.members.insert("sg-host".into(), [host, other].into());
+    firewall.members.insert("sg-other".into(), [other].into());
+    let group = SecurityGroup {
+        ingress: [rule("sg-host", 80), rule("sg-other", 81)].into(),
+        egress: BTreeSet::new(),
+    };
+    firewall.groups.insert("sg-1".into(), group);
+    let range: Ipv4Cidr = "172.17.0.0/16".parse().unwrap();
+    firewall.take_in(&[host].into(), range);
+    let added = GroupRule { peer: Peer::Range(range), ..rule("sg-host", 80) };
+    assert_eq!(
+        firewall.groups["sg-1"].ingress,
+        [rule("sg-host", 80), rule("sg-other", 81), added].into()
+    );
+    assert!(firewall.groups["sg-1"].egress.is_empty());
+}
