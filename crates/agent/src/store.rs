@@ -106,10 +106,10 @@ impl TaskFiles {
 
     /// Forgets a task and its files.
     pub async fn remove(&self, id: &str) -> io::Result<()> {
-        match tokio::fs::remove_dir_all(self.task_dir(id)).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        let dir = self.task_dir(id);
+        let work = move || minato_engine::tree::remove(&dir);
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(io::Error::other)?
     }
 
     /// All tasks there are, and the files that are not what they should be.

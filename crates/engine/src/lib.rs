@@ -10,4 +10,5 @@ pub mod container;
 pub mod image;
 pub mod network;
 mod time;
+pub mod tree;
 pub mod volume;

@@ -12,6 +12,7 @@ use std::os::unix::fs::{
 };
 use std::path::{Component, Path, PathBuf};
 
+use minato_engine::tree::remove;
 use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
 use rustix::fs::{
@@ -135,8 +136,28 @@ fn parts(layers: &[PathBuf], target: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(parts)
 }
 
-/// Lays a directory of a layer's over what lower ones gave.
+/// Lays a directory of a layer's over what lower ones gave, level by level:
+/// an image may nest more of them than a stack has room for.
 fn merge(from: &Path, to: &Path) -> io::Result<()> {
+    let mut dirs = vec![(from.to_owned(), to.to_owned())];
+    let mut next = 0;
+    while let Some((from, to)) = dirs.get(next).cloned() {
+        merge_dir(&from, &to, &mut dirs)?;
+        next += 1;
+    }
+    // What is put into a directory changes its time; so they are last.
+    for (from, to) in dirs.iter().rev() {
+        describe(from, &from.symlink_metadata()?, to)?;
+    }
+    Ok(())
+}
+
+/// Lays the files of one, and notes the directories in it.
+fn merge_dir(
+    from: &Path,
+    to: &Path,
+    dirs: &mut Vec<(PathBuf, PathBuf)>,
+) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (source, copy) = (entry.path(), to.join(entry.file_name()));
@@ -154,7 +175,7 @@ fn merge(from: &Path, to: &Path) -> io::Result<()> {
             if !is_kept {
                 fs::create_dir(&copy)?;
             }
-            merge(&source, &copy)?;
+            dirs.push((source, copy));
             continue;
         }
         if about.is_file() {
@@ -168,7 +189,7 @@ fn merge(from: &Path, to: &Path) -> io::Result<()> {
         }
         describe(&source, &about, &copy)?;
     }
-    describe(from, &from.symlink_metadata()?, to)
+    Ok(())
 }
 
 /// Gives a copy the owner, mode, attributes and time of what it is one of.
@@ -226,19 +247,6 @@ fn is_opaque(dir: &Path) -> io::Result<bool> {
         Ok(_) => Ok(value == b"y"),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Removes whatever is there, if anything is.
-fn remove(path: &Path) -> io::Result<()> {
-    let done = match path.symlink_metadata() {
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match done {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -316,10 +316,9 @@ pub(super) async fn remove_dir(
     path: PathBuf,
     kind: &'static str,
 ) -> Result<(), StepError> {
-    match tokio::fs::remove_dir_all(&path).await {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(StepError::new(kind, format!("{}: {error}", path.display())))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
+    let shown = path.display().to_string();
+    let work = move || minato_engine::tree::remove(&path);
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| StepError::new(kind, error))?
+        .map_err(|error| StepError::new(kind, format!("{shown}: {error}")))
 }

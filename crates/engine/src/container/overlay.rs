@@ -182,12 +182,7 @@ fn make_dir(dir: &Path) -> Result<(), RootfsError> {
 
 /// Removes a directory with what is in it; none is no error.
 pub(crate) fn remove_dir_all(dir: &Path) -> Result<(), RootfsError> {
-    match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != ErrorKind::NotFound => {
-            Err(io_error("remove", dir)(e))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
+    crate::tree::remove(dir).map_err(io_error("remove", dir))
 }
 
 fn io_error(
