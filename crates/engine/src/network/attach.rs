@@ -221,6 +221,7 @@ impl Inner {
         let port = route::link(&mut host, &name)
             .doing(format_args!("look for interface {name}"))?;
         refuse_stranger(port.as_ref(), wanted, kind, id)?;
+        let _kept = wanted.guarded.then(|| self.guard_keep(&name));
         if wanted.guarded {
             self.guard_add(&name, wanted.mac, wanted.address)?;
             if port.is_none() {

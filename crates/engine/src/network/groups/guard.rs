@@ -46,9 +46,32 @@ pub(in crate::network) struct Guard {
     ports: BTreeSet<String>,
     /// The key of each port's one entry.
     owners: BTreeMap<String, Vec<u8>>,
+    /// Those whose interface is being made: it may not be there yet.
+    attaching: BTreeSet<String>,
+}
+
+/// Keeps a port guarded that has no interface yet, until dropped.
+pub(in crate::network) struct Attaching<'a> {
+    inner: &'a Inner,
+    port: &'a str,
+}
+
+impl Drop for Attaching<'_> {
+    fn drop(&mut self) {
+        self.inner.guard.lock().attaching.remove(self.port);
+    }
 }
 
 impl Inner {
+    /// Keeps `port` from being forgotten while its interface is made.
+    pub(in crate::network) fn guard_keep<'a>(
+        &'a self,
+        port: &'a str,
+    ) -> Attaching<'a> {
+        self.guard.lock().attaching.insert(port.to_owned());
+        Attaching { inner: self, port }
+    }
+
     /// Sets the table up, or takes over that of an earlier process.
     pub(in crate::network) fn guard_open(
         &self,
@@ -137,7 +160,10 @@ impl Inner {
             return Ok(());
         }
         let links = links()?;
-        let is_gone = |port: &&String| !links.iter().any(|l| l.name == **port);
+        let is_gone = |port: &&String| {
+            !guard.attaching.contains(*port)
+                && !links.iter().any(|l| l.name == **port)
+        };
         let gone: Vec<_> =
             guard.ports.iter().filter(is_gone).cloned().collect();
         let is_there = tables(netfilter).doing(STEP)?.contains(&table);
