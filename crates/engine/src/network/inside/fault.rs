@@ -184,8 +184,12 @@ impl Inner {
         }
         let mut spared = vec![IpRange::of_address(IpAddr::V4(*ENDPOINT.ip()))];
         spared.extend_from_slice(except);
-        tc::impair(&mut socket, link, impairment, sources, &spared)
-            .doing("impair an interface")?;
+        let made = tc::impair(&mut socket, link, impairment, sources, &spared);
+        if made.is_err() && site.in_host {
+            // What else is there is not ours to take away.
+            forget_impairments(&mut netfilter, &self.config.name)?;
+        }
+        made.doing("impair an interface")?;
         Ok(None)
     }
 

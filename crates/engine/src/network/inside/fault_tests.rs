@@ -95,6 +95,23 @@ fn what_is_sent_to_the_sources_is_late_or_lost_until_it_is_stopped() {
 }
 
 #[test]
+fn a_discipline_of_the_administrators_stays() {
+    alone(|socket| {
+        let lo = route::LOOPBACK;
+        if tc::others_root(socket, lo).is_err() {
+            // This kernel has no such discipline.
+            return;
+        }
+        let loss = Impairment::PacketLoss { percent: 1 };
+        let peer = [range("127.0.0.1")];
+        tc::impair(socket, lo, &loss, &peer, &[]).unwrap_err();
+        tc::clear(socket, lo).unwrap();
+        // It is still in the way.
+        assert!(tc::others_root(socket, lo).is_err());
+    });
+}
+
+#[test]
 fn what_this_kernel_lacks_leaves_nothing_behind() {
     alone(|socket| {
         let lo = route::LOOPBACK;

@@ -75,10 +75,19 @@ fn fill(
     Ok(())
 }
 
-/// Takes our disciplines off an interface; the filters go with them.
+/// Takes our disciplines off an interface; the filters go with them. Those
+/// of the host's administrator stay, whatever their handle.
 pub(super) fn clear(socket: &mut Socket, link: u32) -> io::Result<()> {
+    let mut found = false;
+    let request = Request::new(RTM_GETQDISC, 0, &header(link, 0, 0, 0));
+    socket.dump(&request, |kind, payload| {
+        found |= kind == RTM_NEWQDISC && is_ours(payload, link);
+    })?;
+    if !found {
+        return Ok(());
+    }
     let request = Request::new(RTM_DELQDISC, 0, &header(link, PRIO, ROOT, 0));
-    // Absent: the kernel's own default has no handle, or another one.
+    // Gone since, or the interface is.
     let cleared = ignoring(socket.call(&request), libc::ENOENT);
     ignoring(cleared, libc::EINVAL)
 }
@@ -121,11 +130,40 @@ fn root(link: u32) -> Request {
         NLM_F_CREATE | NLM_F_EXCL,
         &header(link, PRIO, ROOT, 0),
     );
-    // struct tc_prio_qopt: three bands; all priorities to the last.
+    request.string(TCA_KIND, "prio").attribute(TCA_OPTIONS, &bands());
+    request
+}
+
+/// One at the same place that is not ours: with `tc`'s own options.
+#[cfg(test)]
+pub(super) fn others_root(socket: &mut Socket, link: u32) -> io::Result<()> {
+    let flags = NLM_F_CREATE | NLM_F_EXCL;
+    let header = header(link, PRIO, ROOT, 0);
+    let mut request = Request::new(RTM_NEWQDISC, flags, &header);
+    let mut options = 3u32.to_ne_bytes().to_vec();
+    options
+        .extend_from_slice(&[1, 2, 2, 2, 1, 2, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1]);
+    request.string(TCA_KIND, "prio").attribute(TCA_OPTIONS, &options);
+    socket.call(&request)
+}
+
+/// struct `tc_prio_qopt`: three bands; all priorities to the last, as nobody
+/// else has them.
+fn bands() -> Vec<u8> {
     let mut options = 3u32.to_ne_bytes().to_vec();
     options.extend_from_slice(&[2; 16]);
-    request.string(TCA_KIND, "prio").attribute(TCA_OPTIONS, &options);
-    request
+    options
+}
+
+/// Whether a discipline is the one that [`root`] makes.
+fn is_ours(payload: &[u8], link: u32) -> bool {
+    let attributes = Attributes(payload.get(HEADER_BYTES..).unwrap_or(&[]));
+    let options = attributes.value(TCA_OPTIONS);
+    u32_at(payload, 4) == Some(link)
+        && u32_at(payload, 8) == Some(PRIO)
+        && u32_at(payload, 12) == Some(ROOT)
+        && attributes.value(TCA_KIND).is_some_and(|kind| text(kind) == "prio")
+        && options.is_some_and(|options| options.starts_with(&bands()))
 }
 
 fn netem(link: u32, impairment: &Impairment) -> Request {
