@@ -17,7 +17,7 @@ use crate::task::plan::LogAddress;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a receiver may take to say what it has.
+/// How long a receiver may take to read records, and then to say what it has.
 const ACK_TIMEOUT: Duration = Duration::from_secs(60);
 /// The log router's socket, in the directory that it shares with the host.
 const ROUTER_SOCKET: &str = "fluent.sock";
@@ -113,7 +113,10 @@ impl Connection {
     ) -> Result<(), SendLogError> {
         let sent = match self {
             Connection::Stream(stream) => {
-                send_stream(&mut **stream, records).await
+                let send = send_stream(&mut **stream, records);
+                // Of one that reads nothing the buffers are full some time.
+                let sent = tokio::time::timeout(ACK_TIMEOUT, send).await;
+                sent.unwrap_or_else(|late| Err(late.into()))
             }
             Connection::Udp(socket) => {
                 for record in records {
@@ -281,4 +284,25 @@ async fn read_acks(
         bytes.drain(..len);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_that_does_not_read_is_given_up() {
+        let (own, _theirs) = tokio::io::duplex(16);
+        let mut connection = Connection::Stream(Box::new(own));
+        let to = Destination {
+            address: LogAddress::Router,
+            router_dir: PathBuf::new(),
+            file: PathBuf::new(),
+        };
+        let sent = connection.send(&to, &[vec![0; 1000]]).await;
+        let Err(SendLogError::Write { source, .. }) = sent else {
+            panic!("{sent:?}");
+        };
+        assert_eq!(source.kind(), io::ErrorKind::TimedOut);
+    }
 }
