@@ -1,9 +1,13 @@
 //! Making file systems, by the programs that come with them.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::fs::MemfdFlags;
 
 use super::{VolumeError, io_error};
 
@@ -12,6 +16,10 @@ const PROGRAM_DIRS: [&str; 4] =
     ["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin"];
 /// Longest text kept of a program that failed.
 const OUTPUT_MAX: usize = 512;
+/// How often a program is asked whether it has ended: for two minutes.
+const RUN_TRIES: u32 = 12_000;
+/// From one time to the next.
+const RUN_PAUSE: Duration = Duration::from_millis(10);
 
 /// A file system in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,6 +128,11 @@ fn find(program: &str) -> Option<PathBuf> {
     dirs.into_iter().find(|path| path.is_file())
 }
 
+/// The name of a file before it is whole; one that is left is of no use.
+pub fn unfinished(file: &Path) -> PathBuf {
+    file.with_extension("new")
+}
+
 /// Makes a file with a file system in it, where it is not there.
 ///
 /// It gets its name when it is whole, so that one which is there is good.
@@ -131,7 +144,7 @@ pub(super) fn image(
     if file.exists() {
         return Ok(());
     }
-    let unfinished = file.with_extension("new");
+    let unfinished = unfinished(file);
     if let Some(dir) = file.parent() {
         super::make_dir(dir)?;
     }
@@ -142,7 +155,16 @@ pub(super) fn image(
         Ok(()) | Err(_) => {}
     }
     let made = fill(&unfinished, bytes, format).and_then(|()| {
-        fs::rename(&unfinished, file).map_err(io_error("create", file))
+        // What goes with its task need not survive a crash.
+        let is_kept = format != Format::Scratch;
+        let sync = |path: &Path| match is_kept {
+            true => File::open(path).and_then(|file| file.sync_all()),
+            false => Ok(()),
+        };
+        sync(&unfinished)
+            .and_then(|()| fs::rename(&unfinished, file))
+            .and_then(|()| file.parent().map_or(Ok(()), sync))
+            .map_err(io_error("create", file))
     });
     if made.is_err() {
         // What is left takes room; why it failed says more than that.
@@ -157,17 +179,55 @@ fn fill(path: &Path, bytes: u64, format: Format) -> Result<(), VolumeError> {
     let (program, package) = format.program();
     let found =
         find(program).ok_or(VolumeError::NoProgram { program, package })?;
-    let output = Command::new(found)
-        .args(format.arguments())
-        .arg(path)
-        .env_clear()
-        .stdin(Stdio::null())
-        .output()
+    let mut command = Command::new(found);
+    command.args(format.arguments()).arg(path).env_clear();
+    let (status, output) = run(&mut command, RUN_TRIES)
         .map_err(io_error("run", Path::new(program)))?;
-    if output.status.success() {
+    if status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said: String = said.trim().chars().take(OUTPUT_MAX).collect();
-    Err(VolumeError::Make { program, output: said })
+    Err(VolumeError::Make { program, output })
+}
+
+/// Runs a program to its end, or kills it when that does not come; what it
+/// said of errors.
+fn run(command: &mut Command, tries: u32) -> io::Result<(ExitStatus, String)> {
+    // Not a pipe, which somebody would have to read meanwhile.
+    let said = rustix::fs::memfd_create("output", MemfdFlags::CLOEXEC)?;
+    let mut said = File::from(said);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(said.try_clone()?)
+        .spawn()?;
+    for _ in 0..tries {
+        let Some(status) = child.try_wait()? else {
+            sleep(RUN_PAUSE);
+            continue;
+        };
+        said.rewind()?;
+        let mut bytes = vec![];
+        said.take(4 * OUTPUT_MAX as u64).read_to_end(&mut bytes)?;
+        let text = String::from_utf8_lossy(&bytes);
+        return Ok((status, text.trim().chars().take(OUTPUT_MAX).collect()));
+    }
+    child.kill()?;
+    child.wait()?;
+    Err(ErrorKind::TimedOut.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_does_not_end_is_killed() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo why >&2; exit 3"]);
+        let (status, said) = run(&mut command, RUN_TRIES).unwrap();
+        assert_eq!((status.code(), said.as_str()), (Some(3), "why"));
+        let mut command = Command::new("sleep");
+        let error = run(command.arg("1000"), 3).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
 }

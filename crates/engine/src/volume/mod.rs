@@ -15,6 +15,7 @@ mod make;
 mod options;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, ErrorKind};
@@ -28,7 +29,7 @@ use nix::mount::{MntFlags, MsFlags};
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 
-pub use make::{Format, VolumeSupport, support};
+pub use make::{Format, VolumeSupport, support, unfinished};
 pub use options::MountOptions;
 
 /// How often an unmount is tried while something still looks at the place,
@@ -38,7 +39,9 @@ const UNMOUNT_TRIES: u32 = 20;
 const UNMOUNT_PAUSE: Duration = Duration::from_millis(25);
 
 /// One at a time: a file must not get a second loop device, which would write
-/// over what the first one's file system has there.
+/// over what the first one's file system has there; and what is mounted must
+/// be seen by whoever shares it. Never held while a server or a program is
+/// waited for: one that is dead would stop all volumes.
 static MOUNTING: Mutex<()> = Mutex::new(());
 
 /// Where a volume's files come from.
@@ -141,14 +144,18 @@ fn io_error(
 
 /// Mounts a volume at a place of its own, which is made where it is missing.
 pub fn mount(source: &VolumeSource, place: &Path) -> Result<(), VolumeError> {
-    let _one_at_a_time = MOUNTING.lock();
+    let _turn = turn::take(place);
     make_dir(place)?;
     if is_mount_point(place)? {
         return Ok(());
     }
     match source {
         VolumeSource::Image { file, bytes, format, mode } => {
-            make::image(file, *bytes, *format)?;
+            {
+                let _turn = turn::take(file);
+                make::image(file, *bytes, *format)?;
+            }
+            let _one_at_a_time = MOUNTING.lock();
             let device = loop_device::attach(file)?;
             // Devices in it mean nothing: whoever could make some there could
             // make them elsewhere.
@@ -162,6 +169,7 @@ pub fn mount(source: &VolumeSource, place: &Path) -> Result<(), VolumeError> {
                 .map_err(io_error("set the permissions of", place))
         }
         VolumeSource::Tmpfs { options, siblings } => {
+            let _one_at_a_time = MOUNTING.lock();
             match siblings.as_deref().map(|dir| sibling(dir, place)) {
                 Some(Some(there)) => bind(&there, place),
                 Some(None) | None => mount_at("tmpfs", place, "tmpfs", options),
