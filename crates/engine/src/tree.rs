@@ -157,7 +157,7 @@ mod tests {
         }
         let is_root = rustix::process::geteuid().is_root();
         for place in ["a/b/c", "a/b", "a"].iter().filter(|_| is_root) {
-            let none = Permissions::from_mode(0);
+            let none = Permissions::from_mode(0o0);
             fs::set_permissions(top.join(place), none).unwrap();
         }
         remove(&top).unwrap();

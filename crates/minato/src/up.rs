@@ -141,6 +141,11 @@ async fn control(
             args::Pace::Fast => Pace::FAST,
             args::Pace::Aws => Pace::AWS,
         },
+        reserved_ranges: args
+            .bridge_cidr
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         ..Config::new(
             &args.account_id,
             &args.region,

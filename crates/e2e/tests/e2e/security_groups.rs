@@ -58,7 +58,7 @@ fn start(site: &mut Site, name: &str, subnet: &str, groups: &[&str]) -> Node {
     let definition = json!({
         "family": name, "networkMode": "awsvpc",
         "containerDefinitions": [{
-            "name": "app", "image": IMAGE, "cpu": 16, "memory": 32,
+            "name": "app", "image": IMAGE, "cpu": 16, "memory": 32, "stopTimeout": 2,
             "command": ["/bin/sh", "-c", script],
         }],
     });
