@@ -15,7 +15,7 @@ use minato_wire::minato::{SweepVolumesRequest, SweepVolumesResponse};
 use crate::agent::Services;
 use crate::api::{ApiService, call};
 use crate::engine::TaskEngine;
-use crate::steps::volumes::{clear, ebs_dir, ebs_file};
+use crate::steps::volumes::{clear, ebs_dir, ebs_file, remove_image};
 use crate::task::attachment_decode::is_volume_id;
 
 /// How often it looks; with no volumes kept it only reads a directory.
@@ -92,11 +92,11 @@ async fn pass(services: &Services, engine: &TaskEngine) {
     let mut removed = vec![];
     for id in deleted.into_iter().filter(|id| is_volume_id(id)) {
         let file = ebs_file(&services.config, &id);
-        match tokio::fs::remove_file(&file).await {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
+        match remove_image(&file).await {
+            Err(error) => {
                 tracing::warn!(id, %error, "a deleted volume is still here");
             }
-            Ok(()) | Err(_) => removed.push(id),
+            Ok(()) => removed.push(id),
         }
     }
     if !removed.is_empty() {
@@ -136,9 +136,14 @@ async fn volumes(services: &Services) -> std::io::Result<Vec<String>> {
     };
     while let Some(entry) = entries.next_entry().await? {
         let name = entry.file_name();
-        let id = name.to_str().and_then(|name| name.strip_suffix(".img"));
+        let id = name.to_str().and_then(|name| {
+            // Or what one that was killed left of making it.
+            name.strip_suffix(".img").or_else(|| name.strip_suffix(".new"))
+        });
         ids.extend(id.filter(|id| is_volume_id(id)).map(str::to_owned));
     }
+    ids.sort();
+    ids.dedup();
     Ok(ids)
 }
 
@@ -160,10 +165,13 @@ mod tests {
         for id in ["vol-1", "vol-2"] {
             std::fs::write(file(id), "").unwrap();
         }
+        let unfinished = dir.join("vol-2.new");
+        std::fs::write(&unfinished, "").unwrap();
         std::fs::write(dir.join("other.txt"), "").unwrap();
         rig.api.state.lock().deleted_volumes = vec!["vol-2".into()];
         pass(&services, &engine).await;
         assert!(file("vol-1").exists() && !file("vol-2").exists());
+        assert!(!unfinished.exists());
         assert!(dir.join("other.txt").exists());
         let calls = rig.api.calls("SweepVolumes");
         assert_eq!(calls[1]["removedVolumeIds"][0], "vol-2");

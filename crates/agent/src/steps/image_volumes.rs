@@ -5,6 +5,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::volumes::own_dirs;
 use super::{ContainerContext, StepError};
 use crate::task::plan::ContainerPlan;
 
@@ -27,7 +28,7 @@ pub(super) fn directories(
             // No volume of the task has such a name: `+` would be written
             // as its number.
             let name = format!("+{}+{number}", plan.id);
-            found.push((path, cx.task.dir.join("volumes").join(name)));
+            found.push((path, own_dirs(&cx.task).join(name)));
         }
     }
     Ok(found)

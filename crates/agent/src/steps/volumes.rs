@@ -12,6 +12,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use futures_util::future::BoxFuture;
+use minato_engine::volume::unfinished;
 
 use super::efs::Found;
 use super::{Step, StepError, TaskContext, docker_volume, efs};
@@ -240,10 +241,19 @@ async fn remove_images(cx: &TaskContext) -> Result<(), StepError> {
         | VolumePlan::Ebs(_) => None,
     });
     for file in ebs.chain([disk_file(cx)]) {
-        match tokio::fs::remove_file(&file).await {
+        remove_image(&file).await.map_err(|error| {
+            StepError::new(KIND, format!("{}: {error}", file.display()))
+        })?;
+    }
+    Ok(())
+}
+
+/// Removes a volume's file, and one that was never finished.
+pub(crate) async fn remove_image(file: &Path) -> std::io::Result<()> {
+    for file in [file, &unfinished(file)] {
+        match tokio::fs::remove_file(file).await {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                let what = format!("{}: {error}", file.display());
-                return Err(StepError::new(KIND, what));
+                return Err(error);
             }
             Ok(()) | Err(_) => {}
         }
@@ -253,11 +263,17 @@ async fn remove_images(cx: &TaskContext) -> Result<(), StepError> {
 
 /// The directory of a volume of the task's own.
 pub(super) fn own_dir(cx: &TaskContext, name: &str) -> PathBuf {
+    own_dirs(cx).join(file_name(name))
+}
+
+/// Where these are: what is written there counts, if the task's disk is
+/// bounded.
+pub(super) fn own_dirs(cx: &TaskContext) -> PathBuf {
     let dir = match cx.plan.disk_bytes {
         Some(_) => disk_place(cx),
         None => cx.dir.clone(),
     };
-    dir.join("volumes").join(file_name(name))
+    dir.join("volumes")
 }
 
 /// A volume's name as the name of a directory: anything but letters, digits,

@@ -124,11 +124,14 @@ async fn volumes_of_images_are_the_task_s_and_seen_by_others() {
         found.iter().find(|mount| mount.destination == path).unwrap().clone()
     };
     let cache = of("/cache");
-    let volumes = fixture.task.dir.join("volumes");
-    assert_eq!(cache.source.parent(), Some(volumes.as_path()));
+    // Where what the task writes is bounded.
+    assert!(fixture.task.plan.disk_bytes.is_some());
+    let bounded = super::super::volumes::own_dirs(&fixture.task);
+    assert_eq!(cache.source.parent(), Some(bounded.as_path()));
+    assert!(bounded.ends_with(".disk/volumes"));
     assert!(!cache.readonly);
     // What the definition mounts there is there.
-    assert_eq!(of("/data").source, volumes.join("data"));
+    assert_eq!(of("/data").source, bounded.join("data"));
     assert_eq!(found.len(), 2);
 
     cx.plan = Arc::new(fixture.task.plan.containers[1].clone());
