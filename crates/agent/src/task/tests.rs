@@ -332,7 +332,7 @@ async fn what_cannot_be_done_is_refused_with_a_reason() {
     let report = rig.reported("STOPPED").await;
     assert_eq!(
         report["reason"],
-        "ResourceInitializationError: FireLens of container web is not \
+        "ResourceInitializationError: a FireLens configuration in S3 is not \
          supported by this agent"
     );
     assert_eq!(rig.runtime.calls(), Vec::<String>::new());
