@@ -98,9 +98,9 @@ async fn typing_resizing_and_signals_reach_the_command() {
     within(terminal.input.send(resize)).await.unwrap();
     types(&terminal, b"stty size\n").await;
     shown(&mut terminal, "43 132").await;
-    types(&terminal, b"sleep 1234\n").await;
-    let stats = || host.containers.stats(&id("c1")).unwrap();
-    until("the command sleeps", || stats().pids == 4).await;
+    // Who says so is in the foreground, and hears what is typed.
+    types(&terminal, b"sh -c \"echo run''ning; exec sleep 1234\"\n").await;
+    shown(&mut terminal, "running").await;
     types(&terminal, b"\x03").await;
     types(&terminal, b"echo $?\n").await;
     shown(&mut terminal, "130").await;
