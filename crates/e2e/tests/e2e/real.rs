@@ -18,9 +18,45 @@ const FILE_SYSTEMS: [&str; 2] = ["fs-c3c9bcbb", "fs-0bd3a463a25a5632b"];
 /// Roles of other accounts could not be assumed.
 const ROLE: &str = "arn:aws:iam::000000000000:role/standin";
 
+const NO_ROLE: &str =
+    "to have execution role ARN to support log driver awslogs";
+const PORTS_DIFFER: &str =
+    "host ports and container ports in port mappings must match";
+const NO_PROXY: &str =
+    "proxyConfiguration container 'envoy' is not a container";
+
+/// Files that do not register even with what stands in, and why: AWS or its
+/// clients refuse them for the same reasons.
+const REFUSED: &[(&str, &str)] = &[
+    (
+        "AQ_naoto_momose_LaravelHandsOn.json",
+        "Invalid type for parameter containerDefinitions",
+    ),
+    ("AlexDiru_rust_backend_aws.json", PORTS_DIFFER),
+    ("aws_samples_gunicorn_gunicorn_fargate.json", NO_ROLE),
+    ("aws_samples_jetty_jetty_fargate.json", NO_ROLE),
+    ("aws_samples_kibana_kibana_ec2.json", PORTS_DIFFER),
+    ("aws_samples_kibana_kibana_fargate.json", NO_ROLE),
+    ("aws_samples_nginx_nginx_fargate.json", NO_ROLE),
+    ("aws_samples_tomcat_tomcat_ec2.json", PORTS_DIFFER),
+    ("aws_samples_tomcat_tomcat_fargate.json", NO_ROLE),
+    ("aws_samples_wildfly_wildfly_fargate.json", NO_ROLE),
+    ("fluent_bit_logstash_task_definition.json", "Invalid type for parameter"),
+    ("fluent_bit_signalfx_task_definition.json", "Invalid type for parameter"),
+    ("kayac_tests_run_test_td.json", NO_PROXY),
+    ("kayac_tests_td.json", NO_PROXY),
+    ("kayac_tests_td_in_tags.json", NO_PROXY),
+    ("kayac_tests_td_plain.json", NO_PROXY),
+    ("kayac_tests_td_plain_in_tags.json", NO_PROXY),
+    (
+        "splitting_log_streams_fluentd_task_definition.json",
+        "config-file-type s3",
+    ),
+];
+
 /// What some files ask for that no host has, and what RunTask says of it.
 const MISSING: &str = "ecs.capability.firelens.options.config.s3";
-/// How many files ask for it.
+/// Files that ask for it; all others run.
 const WITHOUT: usize = 9;
 
 fn folder() -> Option<PathBuf> {
@@ -153,8 +189,9 @@ fn stand_in(site: &mut Site, definition: &mut Value) -> Result<()> {
             let given = secret["valueFrom"].as_str().context("a reference")?;
             secret["valueFrom"] = json!(stand_in_for_secret(site, given)?);
         }
-        let log = &mut container["logConfiguration"];
-        let options = log["options"].as_object_mut();
+        let options = container
+            .get_mut("logConfiguration")
+            .and_then(|log| log.get_mut("options")?.as_object_mut());
         if let Some(options) = options
             && options.contains_key("awslogs-group")
         {
@@ -217,22 +254,27 @@ fn real_definitions_run() {
         let archive = archive.to_string_lossy();
         site.minato(&["image", "load", &archive]).unwrap();
     }
-    let (mut ran, mut without, mut wrong) = (0, 0, vec![]);
+    let (mut without, mut wrong) = (0, vec![]);
     for (file, definition) in definitions(&folder) {
-        // What AWS refuses is another test's.
-        if let Err(error) = bring_up(&mut site, definition) {
-            let text = format!("{error:#}");
-            if text.contains(MISSING) {
-                without += 1;
-            } else if !text.contains("register_task_definition") {
-                wrong.push(format!("{file}: {text}"));
+        let refusal = REFUSED.iter().find(|(name, _)| *name == file);
+        match (bring_up(&mut site, definition), refusal) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(_)) => wrong.push(format!("{file} registers now")),
+            (Err(error), refusal) => {
+                let text = format!("{error:#}");
+                let is_known = refusal.is_some_and(|(_, why)| {
+                    text.contains("register_task_definition")
+                        && text.contains(why)
+                });
+                if text.contains(MISSING) {
+                    without += 1;
+                } else if !is_known {
+                    wrong.push(format!("{file}: {text}"));
+                }
             }
-        } else {
-            ran += 1;
         }
     }
-    assert!(wrong.is_empty(), "{ran} ran, but\n{}", wrong.join("\n\n"));
-    assert_eq!(without, WITHOUT, "{ran} ran");
-    eprintln!("{ran} real definitions ran");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert_eq!(without, WITHOUT);
     site.finish().unwrap();
 }
