@@ -20,7 +20,7 @@ struct Row {
     container: Value,
     definition: Value,
     script: String,
-    prints: &'static str,
+    prints: String,
 }
 
 /// A row that patches the container only.
@@ -29,9 +29,9 @@ fn row(
     mode: &'static str,
     container: Value,
     script: &str,
-    prints: &'static str,
+    prints: impl Into<String>,
 ) -> Row {
-    let script = script.to_owned();
+    let (script, prints) = (script.to_owned(), prints.into());
     Row { what, mode, container, definition: json!({}), script, prints }
 }
 
@@ -196,14 +196,14 @@ fn a_tmpfs_has_docker_s_options_and_one_s_own() {
                 "bridge",
                 tmpfs("/scratch", json!(["mode=750"])),
                 look,
-                Box::leak(format!("{all}\n750").into_boxed_str()),
+                format!("{all}\n750"),
             ),
             row(
                 "no mountOptions",
                 "bridge",
                 tmpfs("/scratch", json!([])),
                 look,
-                Box::leak(format!("{all}\n1777").into_boxed_str()),
+                format!("{all}\n1777"),
             ),
             row(
                 "mountOptions exec",
@@ -249,10 +249,9 @@ fn who_and_where_a_container_is() {
     };
     let servers = "nameserver 192.0.2.5\nnameserver 192.0.2.6\n\
                    search a.example b.example";
-    let resolved: &'static str =
-        Box::leak(format!("{servers}\n1").into_boxed_str());
-    let unnamed: &'static str =
-        Box::leak(format!("{servers}\n0").into_boxed_str());
+    let resolved = format!("{servers}\n1");
+    let resolved = resolved.as_str();
+    let unnamed = format!("{servers}\n0");
     let none = "$B grep -c -E '192.0.2|a.example' /etc/resolv.conf /etc/hosts";
     let labels = "wget -q -O - $ECS_CONTAINER_METADATA_URI_V4 | \
                   $B grep -c '\"team\":\"blue\"'";
