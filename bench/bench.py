@@ -31,7 +31,7 @@ import botocore.credentials
 import parameters
 from measure import (
     IMAGE, MINATO, SERVE, Docker, Minato, awsvpc, client, definition, docker_image, make_image, ms,
-    p50_p95, row, rows, run, running, status, wait_for)
+    p50_p95, row, rows, run, running, shims, status, wait_for)
 
 
 def case_run(work):
@@ -186,15 +186,7 @@ def reachable(endpoint):
 
 def memory(minato, arns, ecs):
     """What each container's shim keeps."""
-    shims = []
-    for entry in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"shim" in words[1:2]:
-            shims.append(int(entry.name))
-    sizes = [status(pid, "Pss") for pid in shims]
+    sizes = [status(pid, "Pss") for pid in shims()]
     row(f"memory of a shim ({len(sizes)} running; Pss, largest)",
         f"{statistics.mean(sizes):.2f}, {max(sizes):.2f} MiB", "-", "at most 3 MiB", max(sizes) <= 3)
 

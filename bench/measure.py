@@ -163,3 +163,16 @@ def running(ecs, arns):
 def status(pid, field):
     text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
     return sum(int(kib) for kib in re.findall(rf"^{field}:\s+(\d+) kB", text, re.M)) / 1024
+
+
+def shims():
+    """The processes that keep a container each."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"shim" in words[1:2]:
+            found.append(int(entry.name))
+    return found
