@@ -10,6 +10,8 @@ from measure import (
     wait_for)
 
 ROUNDS = 10
+# After so many the ring of commits that watches read from is full.
+WARM_UP = int(os.environ.get("WARM_UP", 300))
 CHURN = int(os.environ.get("CHURN", 1000))
 ROLE = "arn:aws:iam::000000000000:role/bench"
 
@@ -59,7 +61,8 @@ def case_whole(work):
 
 
 def kept(minato):
-    """What the host has of Minato: counts that must be back where they were."""
+    """What the host has of Minato: counts that must be back where they were. Of
+    descriptors there may be fewer: clients' idle connections are closed."""
     pid = minato.process.pid
     return dict(
         descriptors=len(list(pathlib.Path(f"/proc/{pid}/fd").iterdir())),
@@ -93,18 +96,27 @@ def case_churn(work):
         for _ in range(count):
             times.append(timed(ecs, taskDefinition="app", networkConfiguration=network))
 
-    turns(20)
+    turns(WARM_UP)
     times.clear()
     wait_for("all to be cleared away", lambda: kept(minato)["namespaces"] == 0, every=0.2)
     before, memory_before = kept(minato), status(minato.process.pid, "Rss")
     turns(CHURN)
-    wait_for("all to be cleared away", lambda: kept(minato) == before, seconds=30, every=0.2)
+
+    def is_back(after):
+        counts = ({**before, "descriptors": 0}, {**after, "descriptors": 0})
+        return counts[0] == counts[1] and after["descriptors"] <= before["descriptors"]
+
+    try:
+        wait_for("all to be cleared away", lambda: is_back(kept(minato)), seconds=30, every=0.2)
+    except TimeoutError:
+        pass  # the table says what is left
+    after = kept(minato)
     memory_after = status(minato.process.pid, "Rss")
     minato.down()
     first, last = statistics.median(times[:10]), statistics.median(times[-10:])
     row(f"{CHURN} starts and stops with security groups: the last ten beside the first", ms(last),
         f"{ms(first)}: {last / first:.2f}x", "as fast", last <= 1.2 * first)
     row("the same: descriptors, interfaces, mounts, namespaces, control groups, shims",
-        "as before", str(before), "as before", True)
+        str(after), str(before), "as before", is_back(after))
     row("the same: resident memory before and after", f"{memory_after:.1f} MiB", f"{memory_before:.1f} MiB",
         "as before and what 1,000 stopped tasks take", memory_after <= memory_before + 20)
