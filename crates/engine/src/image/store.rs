@@ -27,6 +27,7 @@ use rustix::{fs::FlockOperation, io::Errno};
 use serde::{Deserialize, Serialize};
 
 use super::Digest;
+use crate::tree;
 
 /// One unpacked layer's own numbers, beside its `fs`.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
@@ -199,7 +200,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             // Left by a process that had our id.
             Err(error) if is_taken(&error) => {
-                remove_all(&trash)?;
+                tree::remove(&trash)?;
                 fs::rename(path, &trash)
             }
             other => other,
@@ -209,7 +210,7 @@ impl Store {
     /// Deletes what was discarded. Slow for trees: call it off the way.
     pub(crate) fn empty_trash(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.root.join("trash"))? {
-            remove_all(&entry?.path())?;
+            tree::remove(&entry?.path())?;
         }
         Ok(())
     }
@@ -304,19 +305,6 @@ fn is_taken(error: &io::Error) -> bool {
             | io::ErrorKind::NotADirectory
             | io::ErrorKind::IsADirectory
     )
-}
-
-fn remove_all(path: &Path) -> io::Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match removed {
-        // Another process empties the same trash.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 /// Only root may look inside: layers hold setuid programs of strangers.

@@ -36,18 +36,18 @@ const PORTS: Map = Map { name: "ports", id: 1 };
 const ENDPOINT: Map = Map { name: "endpoint", id: 2 };
 const HOST_ENDPOINT: Map = Map { name: "host-endpoint", id: 3 };
 
-const GUARD: Hook = hook("guard", "filter", HOOK_PREROUTING, -300);
-const ENTER: Hook = hook("enter", "nat", HOOK_PREROUTING, -100);
-const LOCAL: Hook = hook("local", "nat", HOOK_OUTPUT, -100);
-const FORWARD: Hook = hook("forward", "filter", HOOK_FORWARD, 0);
-const LEAVE: Hook = hook("leave", "nat", HOOK_POSTROUTING, 100);
+const GUARD: Hook<'static> = hook("guard", "filter", HOOK_PREROUTING, -300);
+const ENTER: Hook<'static> = hook("enter", "nat", HOOK_PREROUTING, -100);
+const LOCAL: Hook<'static> = hook("local", "nat", HOOK_OUTPUT, -100);
+const FORWARD: Hook<'static> = hook("forward", "filter", HOOK_FORWARD, 0);
+const LEAVE: Hook<'static> = hook("leave", "nat", HOOK_POSTROUTING, 100);
 
 const fn hook(
     chain: &'static str,
     kind: &'static str,
     number: u32,
     priority: i32,
-) -> Hook {
+) -> Hook<'static> {
     Hook { chain, kind, number, priority }
 }
 
@@ -115,7 +115,7 @@ fn table_requests(table: &str, segments: &[Segment]) -> Vec<Request> {
     requests
 }
 
-fn rules(segments: &[Segment]) -> Vec<(Hook, Rule)> {
+fn rules(segments: &[Segment]) -> Vec<(Hook<'static>, Rule)> {
     let loopback = Ipv4Cidr::new(Ipv4Addr::LOCALHOST, 8)
         .unwrap_or_else(|| unreachable!("8 bits are a prefix"));
     let rule = Rule::default;
@@ -166,7 +166,7 @@ fn rules(segments: &[Segment]) -> Vec<(Hook, Rule)> {
 
 /// Only what comes from our own bridges is led to the listener, and what is
 /// not led there goes nowhere: it may be signed, and is nobody else's.
-fn endpoint_rules(bridge: &str) -> [(Hook, Rule); 2] {
+fn endpoint_rules(bridge: &str) -> [(Hook<'static>, Rule); 2] {
     let from = Rule::default().in_through(true, bridge);
     let calls = from.destination_in(endpoint::range());
     [(ENTER, calls.clone().destination_nat(ENDPOINT)), (FORWARD, calls.drop())]

@@ -262,11 +262,11 @@ impl Tree {
         self.open.clear();
         match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
             Err(Errno::ISDIR) => {
-                // One name under an open directory: std follows no links.
+                // One name under an open directory.
                 let mut path = PathBuf::from("/proc/self/fd");
                 path.push(dir.as_raw_fd().to_string());
                 path.push(OsStr::from_bytes(name));
-                std::fs::remove_dir_all(path)
+                crate::tree::remove(&path)
             }
             other => Ok(other?),
         }

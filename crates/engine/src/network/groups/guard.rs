@@ -29,7 +29,7 @@ use super::{open_socket, table_name};
 
 const PORTS: &str = "ports";
 const OWNERS: &str = "owners";
-const GUARD: Hook = Hook {
+const GUARD: Hook<'static> = Hook {
     chain: "guard",
     kind: "filter",
     number: HOOK_PREROUTING,

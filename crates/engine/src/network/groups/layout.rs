@@ -18,14 +18,14 @@ const DNS_PORT: u16 = 53;
 const GROUP_ID_MAX: usize = 40;
 
 /// After conntrack (-200), before addresses are translated (-100).
-const OUT: Hook = Hook {
+const OUT: Hook<'static> = Hook {
     chain: "out",
     kind: "filter",
     number: HOOK_PREROUTING,
     priority: -150,
 };
 /// Before addresses are translated (100).
-const IN: Hook = Hook {
+const IN: Hook<'static> = Hook {
     chain: "in",
     kind: "filter",
     number: HOOK_POSTROUTING,
@@ -249,7 +249,7 @@ impl Layout {
 }
 
 /// The rules that all packets of the bridge meet.
-pub(super) fn base_rules(bridge: &str) -> Vec<(Hook, Rule)> {
+pub(super) fn base_rules(bridge: &str) -> Vec<(Hook<'static>, Rule)> {
     let rule = Rule::default;
     let from = || rule().in_through(true, bridge);
     let to = || rule().out_through(true, bridge);

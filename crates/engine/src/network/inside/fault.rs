@@ -22,14 +22,13 @@ use nix::sched::{CloneFlags, unshare};
 use super::super::error::DoingStep;
 use super::super::netlink::{Attributes, Family, Request, Socket, text};
 use super::super::nft::{
-    self, HOOK_INPUT, HOOK_OUTPUT, NFPROTO_INET, parse_chain,
+    self, End, HOOK_INPUT, HOOK_OUTPUT, Hook, NFPROTO_INET, Rule, parse_chain,
 };
 use super::super::route::{self, ignoring};
 use super::super::{
     AttachError, AttachmentKind, ENDPOINT, Inner, NetworkStepError, Protocol,
 };
 use super::range::IpRange;
-use super::rule::{End, Rule, Start, chain_create, chain_delete, rule_append};
 use super::{enter, tc};
 
 /// Notes, in a task's table, who impaired the host's interface.
@@ -270,13 +269,13 @@ fn blackhole_requests(table: &str, blackhole: &Blackhole) -> Vec<Request> {
         Direction::Egress => HOOK_OUTPUT,
     };
     let chain = blackhole.port.to_string();
-    let start = Start { kind: "filter", hook, priority: 0 };
-    let mut requests = vec![
-        nft::table_create(table),
-        chain_create(table, &chain, Some(start)),
-    ];
-    let packets = || Rule::default().protocol(protocol.number()).port(number);
-    let mut add = |rule| requests.push(rule_append(table, &chain, &rule));
+    let start =
+        Hook { chain: &chain, kind: "filter", number: hook, priority: 0 };
+    let mut requests =
+        vec![nft::table_create(table), nft::chain_create(table, &start)];
+    let packets =
+        || Rule::default().protocol(protocol.number()).ports(number, number);
+    let mut add = |rule| requests.push(nft::rule_append(table, &chain, &rule));
     // Upstream compares the destination both ways. For what comes in that is
     // the task itself, so the peer is compared too, as documented.
     for range in &blackhole.except {
@@ -326,7 +325,7 @@ fn chain_remove(
     let requests = if chains.len() == 1 {
         vec![nft::table_delete(table)]
     } else {
-        vec![nft::chain_flush(table, chain), chain_delete(table, chain)]
+        vec![nft::chain_flush(table, chain), nft::chain_delete(table, chain)]
     };
     let requests: Vec<Request> = requests.into_iter().map(inet).collect();
     socket
@@ -341,7 +340,7 @@ fn note_impairment(
 ) -> Result<(), NetworkStepError> {
     forget_impairments(socket, name)?;
     let requests =
-        [nft::table_create(table), chain_create(table, IMPAIRMENT, None)]
+        [nft::table_create(table), nft::chain_create_plain(table, IMPAIRMENT)]
             .map(inet);
     socket.transaction(&requests).doing("note who impairs the host")
 }

@@ -13,10 +13,9 @@
 
 use super::super::error::DoingStep;
 use super::super::netlink::{Family, Request, Socket};
-use super::super::nft::{self, HOOK_OUTPUT, HOOK_PREROUTING};
+use super::super::nft::{self, End, HOOK_OUTPUT, HOOK_PREROUTING, Hook, Rule};
 use super::super::{Inner, NetworkStepError, Protocol};
 use super::range::IpRange;
-use super::rule::{End, Rule, Start, chain_create, rule_append};
 use super::{FaultSite, enter};
 
 const TABLE: &str = "minato-proxy";
@@ -62,21 +61,24 @@ impl Inner {
 
 /// Replaces what may be there.
 fn requests(rules: &ProxyRules) -> Vec<Request> {
-    let start = |hook| Start { kind: "nat", hook, priority: PRIORITY_DSTNAT };
+    let (kind, priority) = ("nat", PRIORITY_DSTNAT);
+    let start = |chain, number| {
+        nft::chain_create(TABLE, &Hook { chain, kind, number, priority })
+    };
     let mut requests = vec![
         nft::table_create(TABLE),
         nft::table_delete(TABLE),
         nft::table_create(TABLE),
-        chain_create(TABLE, INGRESS, Some(start(HOOK_PREROUTING))),
-        chain_create(TABLE, EGRESS, Some(start(HOOK_OUTPUT))),
+        start(INGRESS, HOOK_PREROUTING),
+        start(EGRESS, HOOK_OUTPUT),
     ];
     let tcp = || Rule::default().protocol(Protocol::Tcp.number());
     let mut add = |chain: &str, rule: Rule| {
-        requests.push(rule_append(TABLE, chain, &rule));
+        requests.push(nft::rule_append(TABLE, chain, &rule));
     };
     add(INGRESS, tcp().local(End::Source).accept());
     for port in &rules.app_ports {
-        add(INGRESS, tcp().port(*port).redirect(rules.ingress_port));
+        add(INGRESS, tcp().ports(*port, *port).redirect(rules.ingress_port));
     }
     add(EGRESS, tcp().local(End::Destination).accept());
     if let Some(id) = &rules.ignored_uid {
@@ -86,7 +88,7 @@ fn requests(rules: &ProxyRules) -> Vec<Request> {
         add(EGRESS, tcp().group(*id).accept());
     }
     for port in &rules.egress_ignored_ports {
-        add(EGRESS, tcp().port(*port).accept());
+        add(EGRESS, tcp().ports(*port, *port).accept());
     }
     // A task has no IPv6 that could be led anywhere.
     for range in rules.egress_ignored_ranges.iter().filter(|r| !r.is_ipv6()) {

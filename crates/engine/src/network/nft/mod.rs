@@ -10,7 +10,7 @@ pub(super) mod model;
 mod rule;
 mod set;
 
-pub(super) use rule::{Layer, Rule};
+pub(super) use rule::{BASE_NETWORK, End, Expression, Layer, REG_A, Rule};
 pub(super) use set::{
     KeyPart, Set, Verdicts, set_add, set_create, set_delete, set_entries,
     set_keys, set_remove, verdicts_add, verdicts_create, verdicts_remove,
@@ -64,8 +64,8 @@ const ENTRIES_PER_REQUEST: usize = 1000;
 
 /// Where in the kernel's packet path a chain runs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Hook {
-    pub(super) chain: &'static str,
+pub(super) struct Hook<'a> {
+    pub(super) chain: &'a str,
     pub(super) kind: &'static str,
     pub(super) number: u32,
     pub(super) priority: i32,
@@ -150,7 +150,7 @@ pub(super) fn parse_chain(payload: &[u8]) -> Option<Chain> {
 }
 
 /// Makes a chain that starts at a hook, unless it exists.
-pub(super) fn chain_create(table: &str, hook: &Hook) -> Request {
+pub(super) fn chain_create(table: &str, hook: &Hook<'_>) -> Request {
     let mut request = request(NFT_MSG_NEWCHAIN, NLM_F_CREATE);
     request
         .string(1, table)

@@ -97,10 +97,12 @@ fn step(
         Expression::Verdict(NF_DROP) => Outcome::Drop,
         other @ (Expression::Meta { .. }
         | Expression::Ct { .. }
-        | Expression::FibDestinationType
+        | Expression::AddressType { .. }
         | Expression::LookUp { .. }
         | Expression::DestinationNat
         | Expression::Masquerade
+        | Expression::Value(_)
+        | Expression::Redirect
         | Expression::Verdicts { .. }
         | Expression::Verdict(_)) => panic!("not of a group: {other:?}"),
     })

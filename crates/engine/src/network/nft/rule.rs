@@ -7,7 +7,7 @@ use crate::network::Ipv4Cidr;
 use crate::network::netlink::Request;
 
 /// The first of the registers that hold four bytes each, and the next.
-const REG_A: u32 = 1;
+pub(in crate::network) const REG_A: u32 = 1;
 const REG_B: u32 = 9;
 /// The first register by its other name, for keys longer than sixteen bytes.
 const REG_32: u32 = 8;
@@ -16,6 +16,7 @@ const CT_STATE_ESTABLISHED: u32 = 1 << 1;
 const CT_STATE_RELATED: u32 = 1 << 2;
 const CT_STATE_NEW: u32 = 1 << 3;
 const CT_STATUS_DST_NAT: u32 = 1 << 5;
+const FIB_RESULT_ADDRTYPE: u32 = 3;
 const RTN_LOCAL: u32 = 2;
 
 /// Where an IPv4 header has its addresses.
@@ -26,8 +27,9 @@ const DESTINATION: u32 = 16;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::network) struct Rule(pub(super) Vec<Expression>);
 
+/// One step of a rule; all work on the first register unless they say so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Expression {
+pub(in crate::network) enum Expression {
     /// Goes on only where the value is in (or not in) a named set.
     InSet {
         set: String,
@@ -60,7 +62,10 @@ pub(super) enum Expression {
     Ct {
         key: u32,
     },
-    FibDestinationType,
+    /// What kind of address an end of the packet's way is.
+    AddressType {
+        of: u32,
+    },
     Mask(Vec<u8>),
     Compare {
         equal: bool,
@@ -71,6 +76,9 @@ pub(super) enum Expression {
     },
     DestinationNat,
     Masquerade,
+    Value(Vec<u8>),
+    /// Leads to the port in the register, at the machine itself.
+    Redirect,
     Verdict(u32),
 }
 
@@ -80,8 +88,15 @@ const META_OIFNAME: u32 = 7;
 pub(super) const META_L4PROTO: u32 = 16;
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
-pub(super) const BASE_NETWORK: u32 = 1;
+pub(in crate::network) const BASE_NETWORK: u32 = 1;
 pub(super) const BASE_TRANSPORT: u32 = 2;
+
+/// One end of a packet's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::network) enum End {
+    Source,
+    Destination,
+}
 
 /// Where a header starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,11 +179,20 @@ impl Rule {
             .then(Expression::Compare { equal: !published, value: vec![0; 4] })
     }
 
+    /// Matches packets one end of which is an address of this namespace.
+    pub(in crate::network) fn local(self, end: End) -> Rule {
+        let of = match end {
+            End::Source => 1,
+            End::Destination => 2,
+        };
+        let value = RTN_LOCAL.to_ne_bytes().to_vec();
+        self.then(Expression::AddressType { of })
+            .then(Expression::Compare { equal: true, value })
+    }
+
     /// Matches packets sent to an address of the host.
     pub(in crate::network) fn for_this_host(self) -> Rule {
-        let value = RTN_LOCAL.to_ne_bytes().to_vec();
-        self.then(Expression::FibDestinationType)
-            .then(Expression::Compare { equal: true, value })
+        self.local(End::Destination)
     }
 
     /// Sends the connection where `map` says for its protocol and port.
@@ -317,7 +341,7 @@ impl Rule {
         self.then(Expression::Verdict(NF_DROP))
     }
 
-    fn then(mut self, expression: Expression) -> Rule {
+    pub(in crate::network) fn then(mut self, expression: Expression) -> Rule {
         self.0.push(expression);
         self
     }
@@ -333,13 +357,14 @@ impl Expression {
             Expression::Meta { .. } => "meta",
             Expression::Payload { .. } => "payload",
             Expression::Ct { .. } => "ct",
-            Expression::FibDestinationType => "fib",
+            Expression::AddressType { .. } => "fib",
             Expression::Mask(_) => "bitwise",
             Expression::Compare { .. } => "cmp",
             Expression::LookUp { .. } => "lookup",
             Expression::DestinationNat => "nat",
             Expression::Masquerade => "masq",
-            Expression::Verdict(_) => "immediate",
+            Expression::Redirect => "redir",
+            Expression::Value(_) | Expression::Verdict(_) => "immediate",
         };
         out.string(1, kind).nested(2, |data| self.write_data(data));
     }
@@ -368,9 +393,8 @@ impl Expression {
                 .be32(3, *offset)
                 .be32(4, *length),
             Expression::Ct { key } => out.be32(1, REG_A).be32(2, *key),
-            // Result: address type; of: the destination.
-            Expression::FibDestinationType => {
-                out.be32(1, REG_A).be32(2, 3).be32(3, 2)
+            Expression::AddressType { of } => {
+                out.be32(1, REG_A).be32(2, FIB_RESULT_ADDRTYPE).be32(3, *of)
             }
             Expression::Mask(mask) => {
                 let length = u32::try_from(mask.len()).unwrap_or(0);
@@ -396,6 +420,10 @@ impl Expression {
                 .be32(3, REG_A)
                 .be32(5, REG_B),
             Expression::Masquerade => out,
+            Expression::Value(value) => {
+                out.be32(1, REG_A).nested(2, |v| data(v, value))
+            }
+            Expression::Redirect => out.be32(1, REG_A),
             Expression::Verdict(code) => out.be32(1, 0).nested(2, |value| {
                 value.nested(2, |verdict| {
                     verdict.be32(1, *code);
