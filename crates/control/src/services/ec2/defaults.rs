@@ -19,7 +19,7 @@ pub(super) const VPC: Cidr =
 /// they fix four bits more.
 const SUBNET_BITS: u8 = 4;
 /// The name of the group that every VPC has and keeps.
-pub(super) const DEFAULT_GROUP: &str = "default";
+pub(crate) const DEFAULT_GROUP: &str = "default";
 /// The zones that Minato says a region has.
 pub(crate) const ZONES: [char; 3] = ['a', 'b', 'c'];
 

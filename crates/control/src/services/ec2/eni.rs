@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use minato_store::{Key, Tx};
 use minato_wire::Timestamp;
 
+use super::defaults::DEFAULT_GROUP;
 use super::rows::{Cidr, EniRow, SecurityGroupRow, SubnetRow, Tags};
 
 /// AWS keeps the network address, the router, the DNS server and one for
@@ -142,7 +143,7 @@ fn groups(
     if request.security_groups.is_empty() {
         return Ok(tx
             .scan::<SecurityGroupRow>(&scope)
-            .filter(|g| g.vpc_id == subnet.vpc_id && g.name == "default")
+            .filter(|g| g.vpc_id == subnet.vpc_id && g.name == DEFAULT_GROUP)
             .map(|group| group.id.clone())
             .collect());
     }

@@ -17,14 +17,12 @@ use minato_wire::acs::{
 };
 
 use super::Peer;
+use crate::services::ec2::defaults::DEFAULT_GROUP;
 use crate::services::ec2::eni::gateway;
 use crate::services::ec2::rows::{
     EniRow, Rule, RulePeer, SecurityGroupRow, SubnetRow,
 };
 use crate::tables::{Host, Task};
-
-/// The name of the group that a VPC has by itself.
-const DEFAULT_GROUP: &str = "default";
 
 /// What a host's firewall is made from, beside all subnets and its tasks:
 /// keys of the groups that its interfaces are in, and of those that their
