@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::context::{Context, Scope};
 use crate::logs::LogStore;
 use crate::seal::{SEAL_KEY_BYTES, SealKey};
-use crate::services::ecs::tasks::run::EXEC_ATTRIBUTE;
+use crate::services::ecs::tasks::launch::EXEC_ATTRIBUTE;
 use crate::tables::{ContainerInstance, Host, Needs, Task, TaskDefinition};
 
 /// The account of every test.

@@ -39,23 +39,25 @@ pub fn check(
     overrides: Option<&TaskOverride>,
     launch: LaunchType,
 ) -> Result<(), RuleError> {
-    if let Some(change) = overrides {
-        check_task(definition, change, launch)?;
-        check_overridden(&applied(definition, overrides))
-            .map_err(|broken| RuleError::invalid(broken.message))?;
+    let Some(change) = overrides else { return Ok(()) };
+    let applied = applied(definition, overrides);
+    check_task(&applied, change, launch)?;
+    let invalid = |broken: RuleError| RuleError::invalid(broken.message);
+    check_overridden(&applied).map_err(invalid)?;
+    if has_files(overrides) {
+        check_files(&applied).map_err(invalid)?;
     }
-    check_files(definition, overrides)
+    Ok(())
 }
 
 /// Checks the sizes of a task, and what it has beside containers.
 fn check_task(
-    definition: &TaskDefinition,
+    applied: &TaskDefinition,
     change: &TaskOverride,
     launch: LaunchType,
 ) -> Result<(), RuleError> {
     let is_fargate = launch == LaunchType::Fargate;
-    let applied = applied(definition, Some(change));
-    let (cpu, memory) = sizes(definition, Some(change));
+    let (cpu, memory) = sizes(applied, None);
     let is_known = |cpu, memory| units::is_fargate_size(cpu, memory);
     let fits = cpu.zip(memory).is_some_and(|(c, m)| is_known(c, m));
     // A size that cannot be read is told of by the rules of definitions.
@@ -73,7 +75,7 @@ fn check_task(
              Fargate launch type.",
         ));
     }
-    let known = definition.inference_accelerators.as_deref();
+    let known = applied.inference_accelerators.as_deref();
     let known = known.unwrap_or_default();
     let overridden = change.inference_accelerator_overrides.iter().flatten();
     for accelerator in overridden {
@@ -103,24 +105,15 @@ pub fn sizes(
 
 /// Checks the environment files that a task has in place of its definition's,
 /// by the rules that hold for those.
-fn check_files(
-    definition: &TaskDefinition,
-    overrides: Option<&TaskOverride>,
-) -> Result<(), RuleError> {
-    if !has_files(overrides) {
-        return Ok(());
-    }
-    let role = overrides
-        .and_then(|overrides| overrides.execution_role_arn.as_deref())
-        .or(definition.execution_role_arn.as_deref());
-    let containers = containers(definition, overrides);
-    let files = containers.iter().flat_map(|container| {
+fn check_files(applied: &TaskDefinition) -> Result<(), RuleError> {
+    let containers = applied.container_definitions.iter().flatten();
+    let files = containers.flat_map(|container| {
         let name = container.name.as_deref().unwrap_or_default();
         let files = container.environment_files.iter().flatten();
         files.map(move |file| (name, file))
     });
-    check_environment_files(files, role.unwrap_or_default())
-        .map_err(|broken| RuleError::invalid(broken.message))
+    let role = applied.execution_role_arn.as_deref().unwrap_or_default();
+    check_environment_files(files, role)
 }
 
 /// The definition as it is for one task: what takes a place on a host.

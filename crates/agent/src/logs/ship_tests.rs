@@ -184,14 +184,16 @@ fn routed() -> Value {
     containers
 }
 
-async fn until_file(path: &Path) {
+/// What a file has once it has so many lines.
+async fn lines_of(path: &Path, count: usize) -> String {
     for _ in 0..500 {
-        if path.exists() {
-            return;
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        if text.lines().count() >= count && text.ends_with('\n') {
+            return text;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("no {}", path.display());
+    panic!("no {count} lines in {}", path.display());
 }
 
 #[tokio::test]
@@ -365,8 +367,7 @@ async fn json_files_have_docker_s_lines() {
     rig.reported("STOPPED").await;
     let file = format!("tasks/{TASK_ID}/logs/web.json.log");
     let file = rig.dir.path().join(file);
-    until_file(&file).await;
-    let text = std::fs::read_to_string(file).unwrap();
+    let text = lines_of(&file, 2).await;
     let logs: Vec<String> = text
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap())

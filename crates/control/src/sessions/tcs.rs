@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use minato_core::task_definition::has_health_check;
 use minato_wire::acs::{Heartbeat, Text};
 use minato_wire::ecs;
 use minato_wire::tcs::{Message, TaskHealth, split_signed};
@@ -167,8 +168,7 @@ fn of_task(
         .into_iter()
         .flatten()
         .filter(|container| {
-            container.essential.unwrap_or(true)
-                && container.health_check.is_some()
+            container.essential.unwrap_or(true) && has_health_check(container)
         });
     let mut worst = None;
     for definition in checked {

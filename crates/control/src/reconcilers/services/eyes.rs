@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use minato_core::capacity::{self, is_fargate};
+use minato_core::launch_volume::{self, LaunchVolume};
 use minato_core::placement;
 use minato_core::service::{
     Health, Member, Pace, Phase, Post, Target, VictimOrder, rules,
 };
 use minato_core::status::{RolloutState, TaskStatus};
+use minato_core::task_definition::has_health_check;
 use minato_store::Key;
 use minato_wire::Timestamp;
 use minato_wire::ecs::{
@@ -18,8 +20,8 @@ use minato_wire::ecs::{
     PlacementStrategyType,
 };
 
-use crate::services::ecs::tasks::place;
 use crate::services::ecs::tasks::subnets::Subnets;
+use crate::services::ecs::tasks::{launch, place};
 use crate::services::ecs::view::ReadIndex;
 use crate::tables::{
     ContainerInstance, DAEMON_PREFIX, Host, Service, ServiceRevision, Task,
@@ -143,8 +145,7 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
             .as_ref()
             .and_then(|row| row.definition.container_definitions.as_ref());
         let has_checks = containers.into_iter().flatten().any(|container| {
-            container.essential.unwrap_or(true)
-                && container.health_check.is_some()
+            container.essential.unwrap_or(true) && has_health_check(container)
         });
         known.checks.push((row.family.clone(), row.revision, has_checks));
         has_checks
@@ -307,8 +308,13 @@ impl<'a, R: ReadIndex> Eyes<'a, R> {
         let Some(definition) = self.rows.row::<TaskDefinition>(&key) else {
             return vec![];
         };
-        let demand =
-            minato_core::task_definition::demand(&definition.definition);
+        // It was checked when the revision was made.
+        let volume = volume(&revision.revision, &definition).flatten();
+        let demand = launch::demand(
+            &definition.definition,
+            volume.as_ref(),
+            self.service.service.enable_execute_command == Some(true),
+        );
         let mut request =
             placement::Request::of(&demand, 1, &self.service.group());
         let of_definition =
@@ -392,6 +398,17 @@ pub(super) fn runs_on_fargate(revision: &ecs::ServiceRevision) -> bool {
             is_fargate(item.capacity_provider.as_deref().unwrap_or_default())
         });
     revision.launch_type == Some(LaunchType::Fargate) || by_strategy
+}
+
+/// The volume of each of a revision's tasks, if they have one; `None` where
+/// its configuration does not fit the definition.
+pub(super) fn volume(
+    revision: &ecs::ServiceRevision,
+    definition: &TaskDefinition,
+) -> Option<Option<LaunchVolume>> {
+    let given = revision.volume_configurations.as_deref().unwrap_or_default();
+    let is_fargate = runs_on_fargate(revision);
+    launch_volume::of_service(&definition.definition, given, is_fargate).ok()
 }
 
 /// The zones of a revision's subnets; `None` where it names none.

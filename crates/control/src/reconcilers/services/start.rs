@@ -3,23 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use minato_core::capacity;
 use minato_core::service::Member;
-use minato_core::task_definition::{Demand, demand};
-use minato_core::{capacity, launch_volume};
+use minato_core::task_definition::Demand;
 use minato_store::Tx;
 use minato_wire::ecs::{self, LaunchType, PropagateTags};
 
 use minato_wire::minato::ConsideredHost;
 
-use super::eyes::runs_on_fargate;
+use super::eyes::{runs_on_fargate, volume};
 use crate::call::Caller;
 use crate::context::Scope;
 use crate::fleet::Fleet;
 use crate::services::ecs::tasks::launch::{self, Launch, Spot};
 use crate::services::ecs::tasks::place::{self, Placed, Seat, Wanted};
-use crate::services::ecs::tasks::run::EXEC_ATTRIBUTE;
 use crate::services::ecs::tasks::subnets::Subnets;
-use crate::services::ecs::tasks::volumes;
 use crate::tables::{
     Cluster, ContainerInstance, DAEMON_PREFIX, Deployment, OfService, Service,
     ServiceRevision, TaskDefinition,
@@ -240,20 +238,10 @@ impl Prepared {
             revision.revision.launch_type.unwrap_or(LaunchType::Ec2)
         };
         let subnets = Subnets::read(tx, account, region, &subnets);
-        let given = revision.revision.volume_configurations.as_deref();
-        let volume = launch_volume::of_service(
-            &definition.definition,
-            given.unwrap_or_default(),
-            is_fargate,
-        );
-        // Checked when the revision was made.
-        let volume = volume.ok()?;
-        let mut demand = demand(&definition.definition);
+        let volume = volume(&revision.revision, &definition)?;
         let can_exec = service.service.enable_execute_command == Some(true);
-        if can_exec {
-            demand.attributes.push(EXEC_ATTRIBUTE.to_owned());
-        }
-        volumes::require(&mut demand, volume.as_ref());
+        let demand =
+            launch::demand(&definition.definition, volume.as_ref(), can_exec);
         Some(Prepared {
             scope: scope(service, order.now),
             launch: Launch {

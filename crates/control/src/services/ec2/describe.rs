@@ -17,7 +17,7 @@ use super::defaults::{ZONES, ensure, exists, zone_id_stem};
 use super::filter::{Ids, check_dry_run, error, page, passes};
 use super::rows::{EniRow, SecurityGroupRow, SubnetRow, VpcRow};
 use super::shape::{self, describe_eni, describe_subnet};
-use super::tags;
+use super::{subnets, tags, vpcs};
 use crate::context::{Context, Scope};
 
 /// The state with the account's default network in it.
@@ -72,12 +72,7 @@ pub(super) async fn describe_vpcs(
 ) -> Result<DescribeVpcsResult, ApiError> {
     check_dry_run(input.dry_run)?;
     let snapshot = network(cx, scope).await?;
-    let ids = Ids {
-        given: input.vpc_ids.as_deref().unwrap_or_default(),
-        prefix: "vpc-",
-        code: "InvalidVpcID",
-        noun: "vpc ID",
-    };
+    let ids = vpcs::ids(input.vpc_ids.as_deref().unwrap_or_default());
     let filters = input.filters.as_deref();
     let values = |row: &VpcRow, name: &str| match name {
         "cidr" | "cidr-block-association.cidr-block" => {
@@ -107,12 +102,7 @@ pub(super) async fn describe_subnets(
 ) -> Result<DescribeSubnetsResult, ApiError> {
     check_dry_run(input.dry_run)?;
     let snapshot = network(cx, scope).await?;
-    let ids = Ids {
-        given: input.subnet_ids.as_deref().unwrap_or_default(),
-        prefix: "subnet-",
-        code: "InvalidSubnetID",
-        noun: "subnet ID",
-    };
+    let ids = subnets::ids(input.subnet_ids.as_deref().unwrap_or_default());
     let filters = input.filters.as_deref();
     let values = |row: &SubnetRow, name: &str| match name {
         "availability-zone" | "availabilityZone" => one(&row.zone),

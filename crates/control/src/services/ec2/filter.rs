@@ -16,6 +16,14 @@ pub(super) fn error(
     ApiError::new(code, 400, message)
 }
 
+/// Says that a call lacks a parameter.
+pub(super) fn missing(name: &str) -> ApiError {
+    error(
+        "MissingParameter",
+        format!("The request must contain the parameter {name}"),
+    )
+}
+
 /// Refuses a dry run the way EC2 says that it would have worked.
 pub(super) fn check_dry_run(dry_run: Option<bool>) -> Result<(), ApiError> {
     match dry_run {

@@ -13,7 +13,7 @@ use minato_wire::ec2::{
 use super::defaults::{DEFAULT_GROUP, all_out};
 use super::describe::{network, one, select};
 use super::eni::hex_id;
-use super::filter::{Ids, check_dry_run, error, page};
+use super::filter::{Ids, check_dry_run, error, missing, page};
 use super::permission::PUNCTUATION;
 use super::rows::{EniRow, Rule, RulePeer, SecurityGroupRow, VpcRow};
 use super::shape::{describe_group, group_arn};
@@ -32,9 +32,7 @@ fn check_text(
 ) -> Result<String, ApiError> {
     let text = text.unwrap_or_default();
     if text.is_empty() {
-        let message =
-            format!("The request must contain the parameter {parameter}");
-        return Err(error("MissingParameter", message));
+        return Err(missing(parameter));
     }
     let fits = |c: char| c.is_ascii_alphanumeric() || PUNCTUATION.contains(c);
     if text.chars().count() > TEXT_MAX || !text.chars().all(fits) {
@@ -167,10 +165,7 @@ pub(super) fn find(
         });
     }
     let Some(name) = name else {
-        return Err(error(
-            "MissingParameter",
-            "The request must contain the parameter groupName or groupId",
-        ));
+        return Err(missing("groupName or groupId"));
     };
     let vpc_id = vpc_of(tx, within, None)?;
     tx.by_index::<SecurityGroupRow>(

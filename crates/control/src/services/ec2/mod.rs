@@ -39,6 +39,9 @@ pub(crate) const OTHERS: &str = "of EC2, Minato serves what ECS's tasks need: \
 const RULES: Support = Support::Partial(
     "no prefix lists, and no groups of other accounts or peered VPCs",
 );
+const TAGS: Support = Support::Partial(
+    "of VPCs, subnets, security groups, their rules and network interfaces",
+);
 const DERIVED: Support = Support::Partial(
     "shows what each VPC has by itself; none can be made or changed, and \
      what tasks reach is up to security groups and the host",
@@ -50,11 +53,11 @@ operations! {
         "AuthorizeSecurityGroupIngress", RULES => rules::authorize_security_group_ingress;
         "CreateSecurityGroup", Support::Full => groups::create_security_group;
         "CreateSubnet", Support::Partial("no IPv6, IPAM or Outposts") => subnets::create_subnet;
-        "CreateTags", Support::Partial("of VPCs, subnets, security groups, their rules and network interfaces") => tags::create_tags;
+        "CreateTags", TAGS => tags::create_tags;
         "CreateVpc", Support::Partial("no IPv6, IPAM or dedicated tenancy; no two VPCs of a Minato may overlap") => vpcs::create_vpc;
         "DeleteSecurityGroup", Support::Full => groups::delete_security_group;
         "DeleteSubnet", Support::Partial("not the default subnets") => subnets::delete_subnet;
-        "DeleteTags", Support::Full => tags::delete_tags;
+        "DeleteTags", TAGS => tags::delete_tags;
         "DeleteVolume", Support::Full => volumes::delete_volume;
         "DeleteVpc", Support::Partial("not the default VPC") => vpcs::delete_vpc;
         "DescribeAvailabilityZones", Support::Full => describe::describe_availability_zones;
@@ -65,7 +68,7 @@ operations! {
         "DescribeSecurityGroupRules", Support::Full => rules::describe_security_group_rules;
         "DescribeSecurityGroups", Support::Full => groups::describe_security_groups;
         "DescribeSubnets", Support::Full => describe::describe_subnets;
-        "DescribeTags", Support::Full => tags::describe_tags;
+        "DescribeTags", TAGS => tags::describe_tags;
         "DescribeVolumes", Support::Partial("only volumes that ECS made for its tasks") => volumes::describe_volumes;
         "DescribeVpcAttribute", Support::Full => vpcs::describe_vpc_attribute;
         "DescribeVpcs", Support::Full => describe::describe_vpcs;

@@ -8,7 +8,7 @@ use minato_wire::ec2::{
     IpPermission, IpRange, Ipv6Range, SecurityGroupRuleRequest, UserIdGroupPair,
 };
 
-use super::filter::error;
+use super::filter::{error, missing};
 use super::rows::{Cidr, RulePeer, RuleSpec, canonical_ipv6};
 
 /// The longest description of a rule (EC2 API reference, IpRange).
@@ -146,10 +146,7 @@ fn traffic(
 ) -> Result<(String, i32, i32), ApiError> {
     let protocol = protocol.unwrap_or_default();
     if protocol.is_empty() {
-        return Err(error(
-            "MissingParameter",
-            "The request must contain the parameter ipProtocol",
-        ));
+        return Err(missing("ipProtocol"));
     }
     let protocol = match protocol.to_ascii_lowercase().as_str() {
         "1" => "icmp".to_owned(),

@@ -22,15 +22,14 @@ use crate::services::Empty;
 /// Subnets of a VPC (VPC quotas).
 const SUBNETS_MAX: usize = 200;
 
+/// The form of a subnet's id, for errors.
+pub(super) fn ids(given: &[String]) -> Ids<'_> {
+    Ids { given, prefix: "subnet-", code: "InvalidSubnetID", noun: "subnet ID" }
+}
+
 fn find(tx: &Tx, within: &Key, id: &str) -> Result<Arc<SubnetRow>, ApiError> {
     let found = tx.get::<SubnetRow>(&within.with(id));
-    let ids = Ids {
-        given: &[id.to_owned()],
-        prefix: "subnet-",
-        code: "InvalidSubnetID",
-        noun: "subnet ID",
-    };
-    ids.check(|_| found.is_some())?;
+    ids(&[id.to_owned()]).check(|_| found.is_some())?;
     found.ok_or_else(|| error("InvalidSubnetID.NotFound", id))
 }
 

@@ -9,7 +9,7 @@ use minato_wire::ec2::{
 };
 
 use super::change;
-use super::filter::{Ids, check_dry_run, error, page, passes};
+use super::filter::{Ids, check_dry_run, error, missing, page, passes};
 use super::rows::{EniRow, SecurityGroupRow, SubnetRow, Tags, VpcRow};
 use crate::context::{Context, Scope};
 use crate::services::Empty;
@@ -151,13 +151,6 @@ fn resources(given: Option<Vec<String>>) -> Result<Vec<String>, ApiError> {
         Some(ids) if !ids.is_empty() => Ok(ids),
         Some(_) | None => Err(missing("resourceIdSet")),
     }
-}
-
-fn missing(name: &str) -> ApiError {
-    error(
-        "MissingParameter",
-        format!("The request must contain the parameter {name}"),
-    )
 }
 
 /// Changes the tags of all these resources, or of none.

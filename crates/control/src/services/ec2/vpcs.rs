@@ -13,7 +13,7 @@ use minato_wire::ec2::{
 use super::defaults::{self, DEFAULT_GROUP, default_group};
 use super::describe::network;
 use super::eni::hex_id;
-use super::filter::{Ids, check_dry_run, error};
+use super::filter::{Ids, check_dry_run, error, missing};
 use super::rows::{Cidr, SecurityGroupRow, SubnetRow, VpcRow};
 use super::shape::describe_vpc;
 use super::{change, tags};
@@ -24,7 +24,7 @@ use crate::services::Empty;
 const VPCS_MAX: usize = 5;
 
 /// The form of a VPC's id, for errors.
-fn ids(given: &[String]) -> Ids<'_> {
+pub(super) fn ids(given: &[String]) -> Ids<'_> {
     Ids { given, prefix: "vpc-", code: "InvalidVpcID", noun: "vpc ID" }
 }
 
@@ -54,10 +54,7 @@ pub(super) fn read_cidr(
     range: &'static str,
 ) -> Result<Cidr, ApiError> {
     let Some(text) = given else {
-        return Err(error(
-            "MissingParameter",
-            "The request must contain the parameter cidrBlock",
-        ));
+        return Err(missing("cidrBlock"));
     };
     let cidr = Cidr::parse(text).ok_or_else(|| {
         error(
@@ -250,10 +247,7 @@ pub(super) async fn describe_vpc_attribute(
             result.enable_network_address_usage_metrics = value(false);
         }
         None => {
-            return Err(error(
-                "MissingParameter",
-                "The request must contain the parameter attribute",
-            ));
+            return Err(missing("attribute"));
         }
     }
     Ok(result)

@@ -29,6 +29,13 @@ fn unserved(message: String) -> ApiError {
 
 const EXPRESS: &str = "Express services need load balancers";
 
+const CLUSTER: Support = Support::Partial(
+    "no Cloud Map namespaces, no managed storage with keys of its own; \
+     kmsKeyId of executeCommandConfiguration has no effect",
+);
+const VOLUMES: Support =
+    Support::Partial("volumes neither encrypted nor of snapshots");
+
 operations! {
     served {
         "CreateCapacityProvider", Support::Partial("Auto Scaling group providers are kept and used for placement, but nothing scales their groups; no managed instances") => capacity_providers::create_capacity_provider;
@@ -45,7 +52,7 @@ operations! {
         "TagResource", Support::Full => tags::tag_resource;
         "UntagResource", Support::Full => tags::untag_resource;
         "UpdateContainerInstancesState", Support::Full => container_instances::update_container_instances_state;
-        "CreateCluster", Support::Partial("no Cloud Map namespaces") => clusters::create_cluster;
+        "CreateCluster", CLUSTER => clusters::create_cluster;
         "DeleteAccountSetting", Support::Full => account_settings::delete_account_setting;
         "DeleteCluster", Support::Full => clusters::delete_cluster;
         "DeleteTaskDefinitions", Support::Full => task_definitions::delete_task_definitions;
@@ -60,20 +67,20 @@ operations! {
         "PutAccountSettingDefault", Support::Full => account_settings::put_account_setting_default;
         "PutClusterCapacityProviders", Support::Full => clusters::put_cluster_capacity_providers;
         "RegisterTaskDefinition", Support::Full => task_definitions::register_task_definition;
-        "UpdateCluster", Support::Partial("no Cloud Map namespaces") => clusters::update_cluster;
+        "UpdateCluster", CLUSTER => clusters::update_cluster;
         "UpdateClusterSettings", Support::Full => clusters::update_cluster_settings;
         "DescribeTasks", Support::Full => tasks::describe_tasks;
         "DiscoverPollEndpoint", Support::Full => register::discover_poll_endpoint;
-        "ExecuteCommand", Support::Partial("sessions are not logged, nor encrypted with keys of KMS") => tasks::execute_command;
+        "ExecuteCommand", Support::Partial("sessions are not logged, and a cluster with logging OVERRIDE is refused; kmsKeyId has no effect") => tasks::execute_command;
         "ListTasks", Support::Full => tasks::list_tasks;
         "RegisterContainerInstance", Support::Full => register::register_container_instance;
-        "RunTask", Support::Partial("volumes neither encrypted nor of snapshots") => tasks::run_task;
-        "StartTask", Support::Partial("volumes neither encrypted nor of snapshots") => tasks::start_task;
+        "RunTask", VOLUMES => tasks::run_task;
+        "StartTask", VOLUMES => tasks::start_task;
         "StopTask", Support::Full => tasks::stop_task;
         "SubmitAttachmentStateChanges", Support::Full => tasks::submit_attachment_state_changes;
         "SubmitContainerStateChange", Support::Full => tasks::submit_container_state_change;
         "SubmitTaskStateChange", Support::Full => tasks::submit_task_state_change;
-        "CreateService", Support::Partial("no load balancers, Service Connect, service registries, alarms or hooks; controllers ECS and EXTERNAL, strategy ROLLING") => services::create_service;
+        "CreateService", Support::Partial("no load balancers, Service Connect, service registries, alarms or hooks; volumes neither encrypted nor of snapshots; controllers ECS and EXTERNAL, strategy ROLLING") => services::create_service;
         "UpdateService", Support::Partial("as CreateService") => services::update_service;
         "DeleteService", Support::Full => services::delete_service;
         "DescribeServices", Support::Full => services::describe_services;

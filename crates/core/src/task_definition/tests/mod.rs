@@ -183,6 +183,7 @@ fn roles() {
             "ecsTaskExecutionRole",
             "arn:aws:iam::123456789012:role/a",
             "arn:aws-cn:iam::123456789012:role/team/a+b=c,d.e@f-g",
+            // Real definitions are published with such an account.
             "arn:aws:iam::XXXXXXXXXXXX:role/a",
         ] {
             good(ec2(json!({member: role})));

@@ -22,8 +22,9 @@ use crate::services::ecs::services::{
     delete_service, get_task_protection, stop_service_deployment,
     update_task_protection,
 };
+use crate::services::ecs::tasks::launch::EXEC_ATTRIBUTE;
 use crate::services::ecs::tasks::report::Report;
-use crate::tables::OfService;
+use crate::tables::{Host, OfService};
 use crate::testing::{ACCOUNT, REGION, task_on};
 
 /// A service of `count` running tasks.
@@ -317,6 +318,31 @@ async fn a_daemon_is_on_every_instance() {
     let hosts: BTreeSet<String> =
         play.live().iter().map(|task| task.host.clone()).collect();
     assert_eq!(hosts.len(), 4);
+}
+
+#[tokio::test]
+async fn a_daemon_is_only_where_commands_can_be_run_in_it() {
+    let play = Play::new(2).await;
+    play.define("web", 50, false).await;
+    let put = play.bed.cx.transact(|tx| {
+        let first = tx.scan::<Host>(&Key::root()).next().unwrap();
+        let mut host = Host::clone(&first);
+        host.attributes.remove(EXEC_ATTRIBUTE).unwrap();
+        let without = host.id.clone();
+        tx.put(host);
+        Ok(without)
+    });
+    let without = put.await.unwrap();
+    play.create(CreateServiceRequest {
+        desired_count: None,
+        scheduling_strategy: Some(SchedulingStrategy::Daemon),
+        enable_execute_command: Some(true),
+        ..web(0)
+    })
+    .await;
+    let live = play.live();
+    assert_eq!((live.len(), play.service().desired), (1, 1));
+    assert_ne!(live[0].host, without);
 }
 
 #[tokio::test]

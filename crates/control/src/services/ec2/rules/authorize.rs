@@ -7,10 +7,12 @@ use minato_wire::ec2::{
     ResourceType, SecurityGroupRule, TagSpecification,
 };
 
-use super::{About, Flat, RULES_MAX, check_count, duplicate, missing, read};
+use super::{
+    About, Flat, RULES_MAX, check_count, duplicate, flat, read, too_many,
+};
 use crate::context::{Context, Scope};
 use crate::services::ec2::eni::hex_id;
-use crate::services::ec2::filter::{check_dry_run, error};
+use crate::services::ec2::filter::{check_dry_run, missing};
 use crate::services::ec2::rows::Rule;
 use crate::services::ec2::shape::describe_rule;
 use crate::services::ec2::{change, tags};
@@ -21,14 +23,7 @@ pub(in crate::services::ec2) async fn authorize_security_group_ingress(
     input: AuthorizeSecurityGroupIngressRequest,
 ) -> Result<AuthorizeSecurityGroupIngressResult, ApiError> {
     check_dry_run(input.dry_run)?;
-    let flat = Flat {
-        protocol: input.ip_protocol,
-        from_port: input.from_port,
-        to_port: input.to_port,
-        cidr: input.cidr_ip,
-        source_name: input.source_security_group_name,
-        source_owner: input.source_security_group_owner_id,
-    };
+    let flat = flat!(input);
     let about = About {
         is_egress: false,
         group_id: input.group_id,
@@ -48,14 +43,7 @@ pub(in crate::services::ec2) async fn authorize_security_group_egress(
     input: AuthorizeSecurityGroupEgressRequest,
 ) -> Result<AuthorizeSecurityGroupEgressResult, ApiError> {
     check_dry_run(input.dry_run)?;
-    let flat = Flat {
-        protocol: input.ip_protocol,
-        from_port: input.from_port,
-        to_port: input.to_port,
-        cidr: input.cidr_ip,
-        source_name: input.source_security_group_name,
-        source_owner: input.source_security_group_owner_id,
-    };
+    let flat = flat!(input);
     let about = About {
         is_egress: true,
         group_id: input.group_id,
@@ -86,11 +74,7 @@ async fn authorize(
     change(cx, scope, move |tx, within| {
         let (mut group, given) = read(tx, within, &about)?;
         if given.len() > 2 * RULES_MAX {
-            return Err(error(
-                "RulesPerSecurityGroupLimitExceeded",
-                "The maximum number of rules per security group has been \
-                 reached.",
-            ));
+            return Err(too_many());
         }
         let mut added = vec![];
         for given in given {

@@ -52,6 +52,22 @@ struct Flat {
     source_owner: Option<String>,
 }
 
+/// Takes them out of a request; the model has a shape of its own for each of
+/// the calls that have them.
+macro_rules! flat {
+    ($input:ident) => {
+        Flat {
+            protocol: $input.ip_protocol,
+            from_port: $input.from_port,
+            to_port: $input.to_port,
+            cidr: $input.cidr_ip,
+            source_name: $input.source_security_group_name,
+            source_owner: $input.source_security_group_owner_id,
+        }
+    };
+}
+use flat;
+
 impl Flat {
     fn is_empty(&self) -> bool {
         let Flat { protocol, from_port, to_port, cidr, .. } = self;
@@ -172,12 +188,16 @@ fn check_count(
         group.rules.iter().filter(|rule| of(&rule.spec, is_ipv6)).count()
     };
     if count(false).max(count(true)) > RULES_MAX {
-        return Err(error(
-            "RulesPerSecurityGroupLimitExceeded",
-            "The maximum number of rules per security group has been reached.",
-        ));
+        return Err(too_many());
     }
     Ok(())
+}
+
+fn too_many() -> ApiError {
+    error(
+        "RulesPerSecurityGroupLimitExceeded",
+        "The maximum number of rules per security group has been reached.",
+    )
 }
 
 /// Why a rule cannot be made a second time.
@@ -202,12 +222,5 @@ fn no_such_rule_id(id: &str) -> ApiError {
     error(
         "InvalidSecurityGroupRuleId.NotFound",
         format!("The security group rule ID '{id}' does not exist"),
-    )
-}
-
-fn missing(name: &str) -> ApiError {
-    error(
-        "MissingParameter",
-        format!("The request must contain the parameter {name}"),
     )
 }

@@ -12,10 +12,10 @@ use minato_wire::ec2::{
 };
 
 use super::{
-    About, duplicate, missing, no_such_rule, no_such_rule_id, peer_group, read,
+    About, duplicate, no_such_rule, no_such_rule_id, peer_group, read,
 };
 use crate::context::{Context, Scope};
-use crate::services::ec2::filter::{check_dry_run, error};
+use crate::services::ec2::filter::{check_dry_run, error, missing};
 use crate::services::ec2::permission::{check_description, read_request};
 use crate::services::ec2::rows::SecurityGroupRow;
 use crate::services::ec2::{change, groups};

@@ -8,9 +8,9 @@ use minato_wire::ec2::{
     RevokeSecurityGroupIngressResult, RevokedSecurityGroupRule,
 };
 
-use super::{About, Flat, missing, no_such_rule, no_such_rule_id, read};
+use super::{About, Flat, flat, no_such_rule, no_such_rule_id, read};
 use crate::context::{Context, Scope};
-use crate::services::ec2::filter::{check_dry_run, error};
+use crate::services::ec2::filter::{check_dry_run, error, missing};
 use crate::services::ec2::rows::{RulePeer, SecurityGroupRow, VpcRow};
 use crate::services::ec2::shape::describe_rule;
 use crate::services::ec2::{change, groups, permission};
@@ -24,14 +24,7 @@ pub(in crate::services::ec2) async fn revoke_security_group_ingress(
     input: RevokeSecurityGroupIngressRequest,
 ) -> Result<RevokeSecurityGroupIngressResult, ApiError> {
     check_dry_run(input.dry_run)?;
-    let flat = Flat {
-        protocol: input.ip_protocol,
-        from_port: input.from_port,
-        to_port: input.to_port,
-        cidr: input.cidr_ip,
-        source_name: input.source_security_group_name,
-        source_owner: input.source_security_group_owner_id,
-    };
+    let flat = flat!(input);
     let about = About {
         is_egress: false,
         group_id: input.group_id,
@@ -53,14 +46,7 @@ pub(in crate::services::ec2) async fn revoke_security_group_egress(
     input: RevokeSecurityGroupEgressRequest,
 ) -> Result<RevokeSecurityGroupEgressResult, ApiError> {
     check_dry_run(input.dry_run)?;
-    let flat = Flat {
-        protocol: input.ip_protocol,
-        from_port: input.from_port,
-        to_port: input.to_port,
-        cidr: input.cidr_ip,
-        source_name: input.source_security_group_name,
-        source_owner: input.source_security_group_owner_id,
-    };
+    let flat = flat!(input);
     let about = About {
         is_egress: true,
         group_id: input.group_id,

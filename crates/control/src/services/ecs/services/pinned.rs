@@ -43,6 +43,11 @@ pub(crate) fn learn(
     definition: &ecs::TaskDefinition,
 ) {
     let Some(revision) = revision(tx, task) else { return };
+    // Every report of every task comes by here, and few have news.
+    let mut known = revision.revision.container_images.iter().flatten();
+    if known.all(|image| image.image_digest.is_some()) {
+        return;
+    }
     let mut learnt = ServiceRevision::clone(&revision);
     let images = learnt.revision.container_images.iter_mut().flatten();
     for image in images.filter(|image| image.image_digest.is_none()) {

@@ -1,10 +1,10 @@
 //! Makes the rows of new tasks.
 
 use minato_core::id::{AttachmentId, ContainerId, TaskId};
-use minato_core::launch_volume::LaunchVolume;
+use minato_core::launch_volume::{LaunchVolume, XFS_ATTRIBUTE};
 use minato_core::overrides;
 use minato_core::status::{DesiredStatus, TaskStatus};
-use minato_core::task_definition::Demand;
+use minato_core::task_definition::{self, Demand};
 use minato_wire::ecs::{
     self, Attachment, Attribute, Connectivity, Container, EphemeralStorage,
     KeyValuePair, LaunchType, ManagedAgent, ManagedAgentName, NetworkMode,
@@ -28,6 +28,9 @@ pub(crate) const PLATFORM_VERSION: &str = "1.4.0";
 
 /// The type of a network interface's attachment.
 pub(crate) const ENI_ATTACHMENT: &str = "ElasticNetworkInterface";
+
+/// What a host's agent has that can run commands in containers (ECS Exec).
+pub(crate) const EXEC_ATTRIBUTE: &str = "ecs.capability.execute-command";
 
 /// What all tasks of one call have in common.
 #[derive(Clone, Debug)]
@@ -173,6 +176,23 @@ pub(crate) fn task(
         volume,
         service: launch.service.clone(),
     }
+}
+
+/// What a task takes from a host, and what the host must have beside what the
+/// definition requires: for its volume, and for ECS Exec.
+pub(crate) fn demand(
+    definition: &ecs::TaskDefinition,
+    volume: Option<&LaunchVolume>,
+    can_exec: bool,
+) -> Demand {
+    let mut demand = task_definition::demand(definition);
+    if volume.is_some_and(|volume| volume.file_system == "xfs") {
+        demand.attributes.push(XFS_ATTRIBUTE.to_owned());
+    }
+    if can_exec {
+        demand.attributes.push(EXEC_ATTRIBUTE.to_owned());
+    }
+    demand
 }
 
 /// What a task takes off its host's ledger.

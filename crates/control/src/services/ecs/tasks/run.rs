@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use minato_core::task_definition::{Demand, demand};
+use minato_core::task_definition::Demand;
 use minato_core::{launch_volume, overrides, run_task as rules};
 use minato_store::{Key, Tx};
 use minato_wire::ApiError;
@@ -15,7 +15,6 @@ use super::super::lookup::{self, Read, resource_id};
 use super::launch::{self, Launch, Spot};
 use super::place::{self, Placed};
 use super::subnets::Subnets;
-use super::volumes;
 use crate::context::{Context, Scope};
 use crate::services::ec2;
 use crate::services::ecs_arn;
@@ -25,8 +24,6 @@ use crate::tables::{
 
 /// Most tasks one call may start (API reference, RunTask `count`).
 const COUNT_MAX: i32 = 10;
-/// What a host's agent has that can run commands in containers (ECS Exec).
-pub(crate) const EXEC_ATTRIBUTE: &str = "ecs.capability.execute-command";
 /// Most container instances one StartTask may name.
 const INSTANCES_MAX: usize = 10;
 
@@ -494,17 +491,10 @@ fn tags(
 }
 
 /// What a task takes, its overrides applied.
-pub(crate) fn overridden_demand(
-    row: &TaskDefinition,
-    launch: &Launch,
-) -> Demand {
+fn overridden_demand(row: &TaskDefinition, launch: &Launch) -> Demand {
     let change = launch.overrides.as_ref();
-    let mut demand = demand(&overrides::applied(&row.definition, change));
-    volumes::require(&mut demand, launch.volume.as_ref());
-    if launch.can_exec {
-        demand.attributes.push(EXEC_ATTRIBUTE.to_owned());
-    }
-    demand
+    let applied = overrides::applied(&row.definition, change);
+    launch::demand(&applied, launch.volume.as_ref(), launch.can_exec)
 }
 
 /// The container instance that StartTask names, or why not.

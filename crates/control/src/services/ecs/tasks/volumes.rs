@@ -4,8 +4,6 @@
 //! for it), `ATTACHED` (a container runs, so its host has mounted it) and
 //! `DETACHED` or `DELETED`, as the task's end leaves it.
 
-use minato_core::launch_volume::{LaunchVolume, XFS_ATTRIBUTE};
-use minato_core::task_definition::Demand;
 use minato_wire::ecs::{Attachment, KeyValuePair};
 
 use crate::tables::{OfVolume, Task};
@@ -56,13 +54,5 @@ pub(crate) fn show_attached(row: &mut Task) {
     let mut containers = row.task.containers.iter().flatten();
     if containers.any(|one| one.last_status.as_deref() == Some("RUNNING")) {
         show(row, "ATTACHED");
-    }
-}
-
-/// What a host must have for a task with this volume, beside what the
-/// definition requires.
-pub(crate) fn require(demand: &mut Demand, volume: Option<&LaunchVolume>) {
-    if volume.is_some_and(|volume| volume.file_system == "xfs") {
-        demand.attributes.push(XFS_ATTRIBUTE.to_owned());
     }
 }
