@@ -254,6 +254,20 @@ async fn unhealthy_tasks_are_replaced() {
 }
 
 #[tokio::test]
+async fn a_check_that_is_off_is_not_waited_for() {
+    for (command, status) in [
+        (["NONE"].as_slice(), ServiceDeploymentStatus::Successful),
+        (&["CMD", "true"], ServiceDeploymentStatus::InProgress),
+    ] {
+        let play = Play::new(1).await;
+        play.define_checked("web", 50, Some(command)).await;
+        play.create(web(1)).await;
+        play.agent().await;
+        assert_eq!(play.deployment_status(), status, "{command:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_task_without_a_place_is_told_of_once() {
     let play = Play::new(1).await;
     play.define("web", 600, false).await;

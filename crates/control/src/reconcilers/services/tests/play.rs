@@ -67,15 +67,26 @@ impl Play {
         memory: i32,
         checked: bool,
     ) {
-        let check = HealthCheck {
-            command: Some(vec!["CMD".into(), "true".into()]),
+        let command = checked.then_some(&["CMD", "true"][..]);
+        self.define_checked(family, memory, command).await;
+    }
+
+    /// The same with the command of a health check.
+    pub(super) async fn define_checked(
+        &self,
+        family: &str,
+        memory: i32,
+        command: Option<&[&str]>,
+    ) {
+        let check = |command: &[&str]| HealthCheck {
+            command: Some(command.iter().map(|it| (*it).into()).collect()),
             ..Default::default()
         };
         let container = ContainerDefinition {
             name: Some("app".into()),
             image: Some("busybox".into()),
             memory: Some(memory),
-            health_check: checked.then_some(check),
+            health_check: command.map(check),
             ..Default::default()
         };
         let input = RegisterTaskDefinitionRequest {
