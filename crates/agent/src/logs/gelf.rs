@@ -58,7 +58,7 @@ pub(crate) fn message(writer: &Writer, piece: &Piece<'_>) -> Vec<u8> {
     Value::Object(message).to_string().into_bytes()
 }
 
-/// A message as datagrams; none where it is too long for the format.
+/// A message as datagrams; an error where it is too long for the format.
 pub(crate) fn datagrams(
     message: &[u8],
     compression: GelfCompression,
@@ -83,7 +83,10 @@ pub(crate) fn datagrams(
     let chunks: Vec<&[u8]> = bytes.chunks(DATAGRAM_MAX - CHUNK_HEAD).collect();
     let count = match u8::try_from(chunks.len()) {
         Ok(count) if chunks.len() <= CHUNKS_MAX => count,
-        Ok(_) | Err(_) => return Ok(vec![]),
+        Ok(_) | Err(_) => {
+            let what = format!("it needs more than {CHUNKS_MAX} datagrams");
+            return Err(std::io::Error::other(what));
+        }
     };
     let datagram = |(number, data): (u8, &&[u8])| {
         let mut chunk = vec![0x1e, 0x0f];
@@ -145,7 +148,8 @@ mod tests {
         assert_eq!(whole, message[..5000]);
         // A hundred times 1408 bytes is not enough for that one.
         let many = [&message[..], &message[..]].concat();
-        assert!(datagrams(&many, none, 7).unwrap().is_empty());
+        let error = datagrams(&many, none, 7).unwrap_err();
+        assert!(error.to_string().contains("128 datagrams"), "{error}");
     }
 
     #[test]
