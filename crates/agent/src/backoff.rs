@@ -36,6 +36,29 @@ impl Backoff {
     }
 }
 
+/// Makes a call up to `attempts` times, as long as its error is one that may
+/// pass; `first` and `longest` are the waits between, each twice the last.
+pub(crate) async fn patiently<T, E, F>(
+    attempts: u32,
+    [first, longest]: [Duration; 2],
+    is_transient: impl Fn(&E) -> bool,
+    mut call: impl FnMut() -> F,
+) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let mut backoff = Backoff::new(first, longest, 2.0);
+    for _ in 1..attempts {
+        match call().await {
+            Err(error) if is_transient(&error) => {
+                tokio::time::sleep(backoff.next_delay(0)).await;
+            }
+            other => return other,
+        }
+    }
+    call().await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +73,27 @@ mod tests {
         assert_eq!(backoff.next_delay(0), 3 * second);
         backoff.reset();
         assert_eq!(backoff.next_delay(0), second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_passes_is_called_again_and_not_for_ever() {
+        let second = Duration::from_secs(1);
+        for (is_transient, expected) in [(true, (3, 3)), (false, (1, 0))] {
+            let began = tokio::time::Instant::now();
+            let mut calls = 0;
+            let ended: Result<(), ()> = patiently(
+                3,
+                [second, 2 * second],
+                |()| is_transient,
+                || {
+                    calls += 1;
+                    std::future::ready(Err(()))
+                },
+            )
+            .await;
+            assert_eq!(ended, Err(()));
+            assert_eq!((calls, began.elapsed().as_secs()), expected);
+        }
     }
 
     proptest::proptest! {

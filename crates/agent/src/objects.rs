@@ -19,7 +19,7 @@ use minato_client::Credentials;
 use minato_core::env::Clock;
 use minato_wire::sigv4::{SignError, Signer, s3_object_path, sign};
 
-use crate::backoff::Backoff;
+use crate::backoff::patiently;
 
 /// ECS names no limit of a file. The kernel takes 2 MiB of arguments and
 /// environment together where nobody raised the stack's limit (execve(2)), so
@@ -172,22 +172,13 @@ impl<'a> Objects<'a> {
         bucket: &str,
         key: &str,
     ) -> Result<Bytes, ObjectError> {
-        let [first, longest] = WAITS;
-        let mut backoff = Backoff::new(first, longest, 2.0);
-        let once = async || {
+        let is_transient = ObjectError::is_transient;
+        patiently(ATTEMPTS, WAITS, is_transient, || async {
             let got = self.get_once(bucket, key);
             let got = tokio::time::timeout(ATTEMPT_TIMEOUT, got).await;
             got.unwrap_or_else(|_| Err(self.timed_out(ATTEMPT_TIMEOUT)))
-        };
-        for _ in 1..ATTEMPTS {
-            match once().await {
-                Err(error) if error.is_transient() => {
-                    tokio::time::sleep(backoff.next_delay(0)).await;
-                }
-                other => return other,
-            }
-        }
-        once().await
+        })
+        .await
     }
 
     fn timed_out(&self, timeout: Duration) -> ObjectError {

@@ -40,13 +40,16 @@ pub use self::pump::Pump;
 use self::record::Writer;
 use self::ship::Shipment;
 use crate::api::{Api, ApiCallError, ApiService, call};
-use crate::backoff::Backoff;
+use crate::backoff::patiently;
 use crate::steps::{ContainerContext, socket_dir};
 use crate::task::plan::{AwslogsPlan, LogPlan, RemotePlan};
 use crate::task::record::ContainerFacts;
 
 /// How long a container's start waits for CloudWatch Logs to be reachable.
 const PREPARE_ATTEMPTS: u32 = 6;
+/// Waits between them: the first and the longest.
+const PREPARE_WAITS: [Duration; 2] =
+    [Duration::from_millis(250), Duration::from_secs(5)];
 
 /// Why a container's output has nowhere to go.
 #[derive(Debug, thiserror::Error)]
@@ -125,19 +128,11 @@ async fn prepare_awslogs(
     api: &dyn Api,
     plan: &AwslogsPlan,
 ) -> Result<(), ApiCallError> {
-    let mut backoff =
-        Backoff::new(Duration::from_millis(250), Duration::from_secs(5), 2.0);
-    for attempt in 1.. {
-        match prepare_once(api, plan).await {
-            Err(error)
-                if error.is_transient() && attempt < PREPARE_ATTEMPTS =>
-            {
-                tokio::time::sleep(backoff.next_delay(0)).await;
-            }
-            result => return result,
-        }
-    }
-    Ok(())
+    let is_transient = ApiCallError::is_transient;
+    patiently(PREPARE_ATTEMPTS, PREPARE_WAITS, is_transient, || {
+        prepare_once(api, plan)
+    })
+    .await
 }
 
 async fn prepare_once(

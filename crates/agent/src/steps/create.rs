@@ -280,7 +280,7 @@ fn netns(
 fn ulimits(cx: &ContainerContext) -> Vec<Ulimit> {
     let mut ulimits = cx.plan.ulimits.clone();
     let has_nofile = ulimits.iter().any(|limit| limit.name == "nofile");
-    if cx.task.plan.launch_type == "FARGATE" && !has_nofile {
+    if cx.task.plan.is_fargate() && !has_nofile {
         let files = super::nofile::fargate_default();
         ulimits.push(Ulimit {
             name: "nofile".into(),

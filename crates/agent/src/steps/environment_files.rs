@@ -168,7 +168,7 @@ async fn credentials(
 
 /// Fargate's words before it, where they are to be.
 fn failed(cx: &ContainerContext, why: &str) -> StepError {
-    if cx.task.plan.launch_type == "FARGATE" {
+    if cx.task.plan.is_fargate() {
         let what = "failed to download env files: file download command: non \
                     empty error stream";
         return StepError::new(KIND, format!("{what}: {why}"));

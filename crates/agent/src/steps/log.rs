@@ -28,7 +28,7 @@ impl Step<ContainerContext, ContainerFacts> for LogDestination {
             logs::prepare(cx).await.map_err(|error| {
                 let error = error_chain(&error);
                 // Fargate and the EC2 agent word it differently.
-                if cx.task.plan.launch_type == "FARGATE" {
+                if cx.task.plan.is_fargate() {
                     StepError::new(
                         "ResourceInitializationError",
                         format!("failed to validate logger args: {error}"),

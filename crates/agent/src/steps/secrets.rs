@@ -20,7 +20,7 @@ use tokio::sync::OnceCell;
 
 use super::{ContainerContext, Step, StepError};
 use crate::api::{ApiCallError, ApiService, call};
-use crate::backoff::Backoff;
+use crate::backoff;
 use crate::runtime::SecretEnv;
 use crate::task::plan::{SecretPlan, SecretStore};
 use crate::task::record::ContainerFacts;
@@ -128,7 +128,7 @@ pub(super) fn failed_on_fargate(
     service: &str,
     why: &str,
 ) -> Option<StepError> {
-    (cx.task.plan.launch_type == "FARGATE").then(|| {
+    cx.task.plan.is_fargate().then(|| {
         StepError::new(
             "ResourceInitializationError",
             format!(
@@ -285,21 +285,12 @@ fn is_named(parameter: &Parameter, name: &str) -> bool {
 }
 
 /// Repeats a call that had no answer, or one that passes.
-async fn patiently<T, F>(mut call: impl FnMut() -> F) -> Result<T, ApiCallError>
+async fn patiently<T, F>(call: impl FnMut() -> F) -> Result<T, ApiCallError>
 where
     F: Future<Output = Result<T, ApiCallError>>,
 {
-    let [first, longest] = WAITS;
-    let mut backoff = Backoff::new(first, longest, 2.0);
-    for _ in 1..ATTEMPTS {
-        match call().await {
-            Err(error) if error.is_transient() => {
-                tokio::time::sleep(backoff.next_delay(0)).await;
-            }
-            other => return other,
-        }
-    }
-    call().await
+    let is_transient = ApiCallError::is_transient;
+    backoff::patiently(ATTEMPTS, WAITS, is_transient, call).await
 }
 
 #[cfg(test)]

@@ -65,6 +65,11 @@ impl TaskPlan {
         self.containers.iter().find(|container| container.name == name)
     }
 
+    /// Whether errors and defaults are Fargate's, not the EC2 agent's.
+    pub fn is_fargate(&self) -> bool {
+        self.launch_type == "FARGATE"
+    }
+
     /// The name that the engine has for a volume of the task's own, as
     /// upstream's: the digits at its end, random there, are the task's here,
     /// so that whoever clears up after a crash finds the same name.
