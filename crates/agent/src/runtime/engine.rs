@@ -1,23 +1,24 @@
 //! The agent's view of Minato's own engine.
 
+mod error;
+mod log;
+
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use minato_engine::cgroup::{CPU_PERIOD_US, TaskLimits as CgroupLimits};
-use minato_engine::container::{
-    ContainerError, Containers, LogEntry, LogReader, LogStream, signal_number,
-};
+use minato_engine::container::{Containers, signal_number};
 use minato_engine::image::{
-    Image, ImageOrigin, ImageReference, ImageStore, PullImageError,
-    PullOptions, RegistryAuth, RegistryError,
+    Image, ImageOrigin, ImageReference, ImageStore, PullOptions, RegistryAuth,
 };
 use minato_engine::network::{
     HostPort, Network, NetworkStepError, Publish, TaskEni, resolv_conf,
 };
-use tokio::time::Instant;
 
+use self::error::{container_error, other, pull_error};
+use self::log::EngineLog;
 use super::*;
 
 /// The engine: containers, images and networks of one host.
@@ -82,51 +83,9 @@ fn id(text: &str) -> Result<ContainerId, RuntimeError> {
     ContainerId::new(text).map_err(|error| other(&error))
 }
 
-fn other(error: &dyn std::error::Error) -> RuntimeError {
-    RuntimeError::chain(RuntimeErrorKind::Other, error)
-}
-
-fn container_error(error: ContainerError) -> RuntimeError {
-    let kind = if matches!(error, ContainerError::NotFound { .. }) {
-        RuntimeErrorKind::NotFound
-    } else {
-        RuntimeErrorKind::Other
-    };
-    RuntimeError::chain(kind, &error)
-}
-
 fn reference(text: &str) -> Result<ImageReference, RuntimeError> {
     text.parse::<ImageReference>()
         .map_err(|error| RuntimeError::other(format!("{text}: {error}")))
-}
-
-/// Docker's words for a failed pull, as ECS passes them on.
-fn pull_error(error: &PullImageError) -> RuntimeError {
-    let kind = match error {
-        PullImageError::Registry(registry) => match &**registry {
-            RegistryError::ManifestNotFound { .. } => {
-                RuntimeErrorKind::Manifest
-            }
-            RegistryError::Unauthorized { .. } => {
-                RuntimeErrorKind::Unauthorized
-            }
-            RegistryError::AccessDenied { .. }
-            | RegistryError::RepositoryNotFound { .. }
-            | RegistryError::TooManyRequests { .. }
-            | RegistryError::Status { .. }
-            | RegistryError::Unreachable { .. }
-            | RegistryError::Interrupted { .. }
-            | RegistryError::TimedOut { .. }
-            | RegistryError::Protocol { .. }
-            | RegistryError::WrongDigest { .. } => RuntimeErrorKind::Other,
-        },
-        PullImageError::Manifest(_) => RuntimeErrorKind::Manifest,
-        PullImageError::Layer { .. }
-        | PullImageError::Store { .. }
-        | PullImageError::Interrupted => RuntimeErrorKind::Other,
-    };
-    let message = format!("Error response from daemon: {}", error_chain(error));
-    RuntimeError::new(kind, message)
 }
 
 fn facts(image: Image) -> ImageFacts {
@@ -551,68 +510,6 @@ fn sum_traffic(text: &str) -> (u64, u64) {
         sum.1 = sum.1.saturating_add(numbers.get(8).copied().unwrap_or(0));
     }
     sum
-}
-
-struct EngineLog {
-    reader: LogReader,
-}
-
-impl LogSource for EngineLog {
-    fn next(&mut self, max: usize, wait: Duration) -> Op<'_, LogChunk> {
-        Box::pin(async move {
-            let deadline = Instant::now() + wait;
-            let mut chunk = LogChunk::default();
-            // The first entry is worth waiting for, the rest is taken as far
-            // as it is there.
-            let next = self.reader.next();
-            let mut entry = match tokio::time::timeout_at(deadline, next).await
-            {
-                Err(_) => return Ok(chunk),
-                Ok(entry) => entry.map_err(|error| other(&error))?,
-            };
-            if entry.is_none() {
-                chunk.end = true;
-                return Ok(chunk);
-            }
-            while let Some(found) = entry {
-                match found {
-                    LogEntry::Line(line) => {
-                        let position =
-                            serde_json::to_string(&self.reader.position())
-                                .map_err(|error| other(&error))?;
-                        chunk.lines.push((
-                            LogLine {
-                                stream: match line.stream {
-                                    LogStream::Stdout => Stream::Stdout,
-                                    LogStream::Stderr => Stream::Stderr,
-                                },
-                                time_ns: i64::try_from(line.time_ns)
-                                    .unwrap_or(i64::MAX),
-                                bytes: line.bytes,
-                                partial: line.partial,
-                            },
-                            LogPosition(position),
-                        ));
-                    }
-                    LogEntry::Dropped { lines } => chunk.lost_lines += lines,
-                }
-                if chunk.lines.len() >= max {
-                    break;
-                }
-                entry =
-                    self.reader.try_next().map_err(|error| other(&error))?;
-            }
-            Ok(chunk)
-        })
-    }
-
-    fn acknowledge<'a>(&'a mut self, position: &'a LogPosition) -> Op<'a, ()> {
-        Box::pin(async move {
-            let position = serde_json::from_str(&position.0)
-                .map_err(|error| other(&error))?;
-            self.reader.acknowledge(position).map_err(|error| other(&error))
-        })
-    }
 }
 
 #[cfg(test)]
