@@ -1,8 +1,8 @@
 //! The task endpoint: what containers ask the agent, at 169.254.170.2:80.
 //!
 //! Credentials, metadata, use of resources, scale-in protection and faults
-//! have paths of their own, as on AWS; every other request is somebody else's: it goes
-//! to the fallback, which in Minato is its own gateway, so that an SDK in a
+//! have paths of their own, as on AWS; every other request is somebody
+//! else's: it goes to the fallback, which in Minato is its own gateway, so that an SDK in a
 //! container needs no other address.
 //!
 //! Who asks is told by what it knows: a container by its token, a task by the

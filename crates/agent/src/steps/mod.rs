@@ -7,9 +7,8 @@
 //! its undo. Two stock tests run over both lists: repeat each step, and fail
 //! each step in turn.
 //!
-//! A task has a list (volumes, cgroup, network, namespaces), and each container has one
-//! (secrets, environment files, image, address, ports, files, log, create,
-//! start).
+//! A task has a list ([`task_steps`]), and each container has one
+//! ([`container_steps`]).
 
 mod address;
 mod cgroup;
