@@ -53,9 +53,6 @@ pub struct FirewallSubnet {
     pub cidr: String,
     /// The router's address in it, such as `172.31.0.1`.
     pub gateway: String,
-    /// Its IPv6 block, where it has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ipv6_cidr: Option<String>,
 }
 
 /// A security group with its rules.

@@ -180,7 +180,6 @@ fn subnets(rows: &Snapshot, peer: &Peer) -> Vec<FirewallSubnet> {
         id: row.id.clone(),
         cidr: row.cidr.to_string(),
         gateway: gateway(row.cidr).to_string(),
-        ipv6_cidr: None,
     };
     found.values().map(|row| describe(row)).collect()
 }
