@@ -386,6 +386,17 @@ pub struct TerminalSize {
     pub rows: u16,
 }
 
+impl From<TerminalSize> for rustix::termios::Winsize {
+    fn from(size: TerminalSize) -> Self {
+        Self {
+            ws_row: size.rows,
+            ws_col: size.cols,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        }
+    }
+}
+
 /// What a command run by `Containers::exec` gave back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecOutput {

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use bytes::{Bytes, BytesMut};
 use rustix::io::Errno;
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::tcsetwinsize;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
@@ -147,8 +147,8 @@ impl Pump {
         let (mut is_drained, mut may_type) = (false, true);
         loop {
             let event = tokio::select! {
-                permit = self.read(&mut buffer), if !is_drained => {
-                    Event::Output(permit)
+                piece = self.read(&mut buffer), if !is_drained => {
+                    Event::Output(piece)
                 }
                 written = self.write(), if !self.pending.is_empty() => {
                     Event::Written(written)
@@ -200,14 +200,8 @@ impl Pump {
     }
 
     fn resize(&self, size: TerminalSize) {
-        let size = Winsize {
-            ws_row: size.rows,
-            ws_col: size.cols,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
         // It has hung up if this fails, and needs no size.
-        let _ = tcsetwinsize(self.master.as_fd(), size);
+        let _ = tcsetwinsize(self.master.as_fd(), size.into());
     }
 
     /// Gives out what the command has left; what others of its session still

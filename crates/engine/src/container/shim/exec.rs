@@ -250,19 +250,13 @@ fn open_terminal(size: TerminalSize, to: &UnixStream) -> io::Result<OwnedFd> {
     if !is_devpts || rustix::fs::fstat(&ours)?.st_rdev != libc::makedev(5, 2) {
         return Err(io::Error::from_raw_os_error(libc::ENOTTY));
     }
-    let window = libc::winsize {
-        ws_row: size.rows,
-        ws_col: size.cols,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    rustix::termios::tcsetwinsize(&ours, size.into())?;
     let unlocked: libc::c_int = 0;
     let raw = ours.as_raw_fd();
     // SAFETY: requests of terminals with the arguments they ask for, on a
     // descriptor that was found to be one.
     let theirs = unsafe {
         check(libc::ioctl(raw, libc::TIOCSPTLCK, &raw const unlocked))?;
-        check(libc::ioctl(raw, libc::TIOCSWINSZ, &raw const window))?;
         let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
         let theirs = libc::ioctl(raw, libc::TIOCGPTPEER, flags);
         check(theirs)?;

@@ -56,7 +56,7 @@ pub(super) fn launch(
     let started = start(spec, order, paths, layout.clone());
     if started.is_err() {
         let _ = layout.remove_tree(&order.cgroup);
-        let _ = fs::remove_dir_all(paths.runtime());
+        let _ = crate::tree::remove(&paths.runtime());
     }
     started
 }
