@@ -61,7 +61,7 @@ fn rule() -> impl Strategy<Value = GroupRule> {
     (traffic(), peer).prop_map(|(traffic, peer)| GroupRule { traffic, peer })
 }
 
-pub(super) fn any_firewall() -> impl Strategy<Value = Firewall> {
+fn any_firewall() -> impl Strategy<Value = Firewall> {
     let group_of = (btree_set(rule(), 0..4), btree_set(rule(), 0..4))
         .prop_map(|(ingress, egress)| SecurityGroup { ingress, egress });
     (
@@ -152,7 +152,7 @@ proptest! {
 }
 
 #[test]
-fn one_more_member_is_two_elements_and_two_of_its_maps() {
+fn one_more_member_is_an_element_of_its_set_and_of_each_map() {
     let ip = |last| Ipv4Addr::new(172, 31, 0, last);
     let all =
         GroupRule { traffic: Traffic::All, peer: Peer::Group("sg-1".into()) };

@@ -2,9 +2,6 @@
 
 use super::*;
 
-/// Long enough for an answer, short where none may come.
-const NOTHING: Duration = Duration::from_millis(300);
-
 fn site(task_id: &str, in_host: bool) -> FaultSite {
     FaultSite { task_id: task_id.to_owned(), in_host }
 }
@@ -16,11 +13,6 @@ fn port(direction: Direction, protocol: Protocol, number: u16) -> Port {
 fn blackhole(port: Port, except: &[&str]) -> Blackhole {
     let except = except.iter().map(|text| text.parse().unwrap()).collect();
     Blackhole { port, except }
-}
-
-/// Whether the server at `to` answers a caller at `from`.
-fn is_heard(world: &World, from: &Place, to: (Ipv4Addr, u16)) -> bool {
-    world.ask_within(from, to, NOTHING).is_ok()
 }
 
 #[test]
@@ -44,29 +36,29 @@ fn a_blackhole_takes_one_way_of_one_port_until_it_is_stopped() {
         for wanted in [wanted, blackhole(ingress, &[])] {
             world.wait(network.blackhole_start(&own, &wanted)).unwrap();
             assert!(is_on(ingress) && !is_on(egress));
-            assert!(!is_heard(world, &peer, (task.ip, 80)));
-            assert!(is_heard(world, &other, (task.ip, 80)));
-            assert!(is_heard(world, &peer, (task.ip, 81)));
-            assert!(is_heard(world, &task, (peer.ip, 80)));
+            world.silent(&peer, (task.ip, 80));
+            world.answers(&other, (task.ip, 80));
+            world.answers(&peer, (task.ip, 81));
+            world.answers(&task, (peer.ip, 80));
         }
         let wanted = blackhole(egress, &["172.31.16.0/20"]);
         world.wait(network.blackhole_start(&own, &wanted)).unwrap();
-        assert!(!is_heard(world, &task, (peer.ip, 80)));
-        assert!(is_heard(world, &task, (other.ip, 80)));
+        world.silent(&task, (peer.ip, 80));
+        world.answers(&task, (other.ip, 80));
         // Neighbours have none of it.
         let theirs = site("task-a-11", false);
         assert!(!world.wait(network.is_blackhole(&theirs, ingress)).unwrap());
-        assert!(is_heard(world, &other, (peer.ip, 80)));
+        world.answers(&other, (peer.ip, 80));
 
         for _ in 0..2 {
             world.wait(network.blackhole_stop(&own, ingress)).unwrap();
             assert!(!is_on(ingress) && is_on(egress));
         }
-        assert!(is_heard(world, &peer, (task.ip, 80)));
-        assert!(!is_heard(world, &task, (peer.ip, 80)));
+        world.answers(&peer, (task.ip, 80));
+        world.silent(&task, (peer.ip, 80));
         world.wait(network.blackhole_stop(&own, egress)).unwrap();
         assert!(!is_on(egress));
-        assert!(is_heard(world, &task, (peer.ip, 80)));
+        world.answers(&task, (peer.ip, 80));
         world.close(network);
     });
 }
@@ -107,12 +99,12 @@ fn faults_in_host_mode_are_their_tasks_and_end_with_them() {
             let site = site(task, true);
             world.wait(network.blackhole_start(&site, &wanted)).unwrap();
         }
-        assert!(!is_heard(world, &host, (peer.ip, 80)));
+        world.silent(&host, (peer.ip, 80));
         assert_eq!(leftovers("mn").iter().filter(is_fault).count(), 2);
         world.wait(network.host_faults_end("t1")).unwrap();
         world.wait(network.host_faults_end("t1")).unwrap();
-        assert!(is_heard(world, &host, (peer.ip, 80)));
-        assert!(!is_heard(world, &host, (peer.ip, 81)));
+        world.answers(&host, (peer.ip, 80));
+        world.silent(&host, (peer.ip, 81));
         let other = site("t2", true);
         assert!(world.wait(network.is_blackhole(&other, egress(81))).unwrap());
         // What is left is taken down with the network.

@@ -186,6 +186,16 @@ impl World {
         }
     }
 
+    fn answers(&self, place: &Place, to: (Ipv4Addr, u16)) {
+        let answer = self.ask(place, to);
+        assert!(answer.is_ok(), "{place:?} to {to:?}: {answer:?}");
+    }
+
+    fn silent(&self, place: &Place, to: (Ipv4Addr, u16)) {
+        let answer = self.ask_within(place, to, SILENCE);
+        assert!(answer.is_err(), "{place:?} to {to:?}: {answer:?}");
+    }
+
     /// What the server at `address` answers a caller at `place`.
     fn ask(
         &self,
