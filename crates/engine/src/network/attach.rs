@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use super::error::{DoingStep, outside};
-use super::netlink::{Family, Socket};
+use super::netlink::Socket;
 use super::route::{self, Address, Link, Veth};
 use super::{
     AttachError, Attachment, AttachmentKind, BridgeEndpoint, Inner, Ipv4Cidr,
@@ -16,7 +16,7 @@ use super::{
 };
 
 /// The interface inside a namespace, as in EC2 instances and containers.
-const INTERFACE: &str = "eth0";
+pub(super) const INTERFACE: &str = "eth0";
 /// With the kind before it the id still makes a file name (NAME_MAX).
 const ID_MAX: usize = 128;
 
@@ -92,7 +92,7 @@ impl Inner {
         let _turn = self.turn(AttachmentKind::None, id)?;
         let path = self.pin_path(AttachmentKind::None, id);
         namespace::enter_or_create(&path)?;
-        let mut inside = open_socket()?;
+        let mut inside = Socket::route()?;
         loopback_up(&mut inside)?;
         Ok(path)
     }
@@ -121,7 +121,7 @@ impl Inner {
     }
 
     fn unplug(&self, name: &str) -> Result<(), NetworkStepError> {
-        let mut host = open_socket()?;
+        let mut host = Socket::route()?;
         let port = route::link(&mut host, name)
             .doing(format_args!("look for interface {name}"))?;
         let Some(port) = port else { return Ok(()) };
@@ -143,7 +143,7 @@ impl Inner {
             .iter()
             .map(|found| self.veth_name(found.kind, &found.id))
             .collect();
-        let mut host = open_socket()?;
+        let mut host = Socket::route()?;
         let bridges = [Some(self.vpc_link), Some(self.bridge_link)];
         let ports = links.iter().filter(|l| bridges.contains(&l.master));
         for port in ports.filter(|port| !kept.contains(&port.name)) {
@@ -217,7 +217,7 @@ impl Inner {
     ) -> Result<PathBuf, NetworkStepError> {
         let path = self.pin_path(kind, id);
         let name = self.veth_name(kind, id);
-        let mut host = open_socket()?;
+        let mut host = Socket::route()?;
         let port = route::link(&mut host, &name)
             .doing(format_args!("look for interface {name}"))?;
         refuse_stranger(port.as_ref(), wanted, kind, id)?;
@@ -231,7 +231,7 @@ impl Inner {
             }
         }
         let is_new = namespace::enter_or_create(&path)?;
-        let mut inside = open_socket()?;
+        let mut inside = Socket::route()?;
         if !is_new && is_in_place(port.as_ref(), &mut inside, wanted)? {
             return Ok(path);
         }
@@ -421,10 +421,6 @@ fn configure(
 fn loopback_up(inside: &mut Socket) -> Result<(), NetworkStepError> {
     route::link_up(inside, route::LOOPBACK)
         .doing("bring the loopback interface of a namespace up")
-}
-
-fn open_socket() -> Result<Socket, NetworkStepError> {
-    Socket::open(Family::Route).doing("open a route netlink socket")
 }
 
 /// FNV-1a, the same in every version of Minato.

@@ -18,7 +18,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 
 use super::error::DoingStep;
-use super::netlink::{Family, Socket};
+use super::netlink::Socket;
 use super::{Inner, Ipv4Cidr, NetworkStepError, firewall, route};
 
 /// Where containers find the agent.
@@ -50,8 +50,7 @@ impl Inner {
         let SocketAddr::V4(address) = address else {
             unreachable!("an IPv4 address was bound")
         };
-        let mut netfilter =
-            Socket::open(Family::Netfilter).doing("open an nftables socket")?;
+        let mut netfilter = Socket::netfilter()?;
         // Held throughout: the last listener is the one that is led to.
         let mut endpoint = self.endpoint.lock();
         let others = self.lead(&mut netfilter, address)?;
@@ -123,8 +122,7 @@ fn listen(name: &str) -> io::Result<TcpListener> {
 /// kernel would refuse calls in host mode before a rule sees them. Nothing is
 /// ever sent along it. It goes with the bridge.
 pub(super) fn route_add(link: u32) -> Result<(), NetworkStepError> {
-    let mut socket =
-        Socket::open(Family::Route).doing("open a route netlink socket")?;
+    let mut socket = Socket::route()?;
     // Another Minato may have been first; one is enough.
     let added = route::link_route_add(&mut socket, *ENDPOINT.ip(), link);
     route::ignoring(added, libc::EEXIST)

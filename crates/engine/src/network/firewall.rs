@@ -24,10 +24,10 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::netlink::{Attributes, Request, Socket, text};
+use super::netlink::{Request, Socket};
 use super::nft::{
     self, HOOK_FORWARD, HOOK_OUTPUT, HOOK_POSTROUTING, HOOK_PREROUTING, Hook,
-    Map, MapEntry, Rule,
+    Map, MapEntry, NFPROTO_IPV4, Rule,
 };
 use super::route::{ignoring, is};
 use super::{Ipv4Cidr, Protocol, endpoint};
@@ -180,12 +180,7 @@ pub(super) fn table_delete(socket: &mut Socket, name: &str) -> io::Result<()> {
 
 /// The names of all IPv4 tables.
 pub(super) fn tables(socket: &mut Socket) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    socket.dump(&nft::tables(), |_, payload| {
-        let attributes = Attributes(payload.get(4..).unwrap_or_default());
-        names.extend(attributes.value(1).map(text));
-    })?;
-    Ok(names)
+    nft::table_names(socket, NFPROTO_IPV4)
 }
 
 /// The ports that the kernel forwards for the network `name`.

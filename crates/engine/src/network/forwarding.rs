@@ -16,7 +16,7 @@ use std::process::{Command, Output, Stdio};
 use super::error::{DoingStep, NetworkStepError};
 use super::firewall::{self, Segment};
 use super::leftovers;
-use super::netlink::{Family, Socket};
+use super::netlink::Socket;
 use super::{NetworkConfig, endpoint, nft, sysctl};
 
 const IP_FORWARD: &str = "ipv4/ip_forward";
@@ -54,8 +54,7 @@ pub(super) fn switch_back(
             return Err(error).doing(format_args!("read {}", note.display()));
         }
     };
-    let mut netfilter =
-        Socket::open(Family::Netfilter).doing("open an nftables socket")?;
+    let mut netfilter = Socket::netfilter()?;
     let tables =
         firewall::tables(&mut netfilter).doing("list the nftables tables")?;
     let others = tables.iter().any(|t| t.starts_with(firewall::TABLE_PREFIX));
@@ -224,8 +223,7 @@ fn is_of_iptables(chain: &nft::Chain) -> bool {
 }
 
 fn all_chains() -> Result<Vec<nft::Chain>, NetworkStepError> {
-    let mut socket =
-        Socket::open(Family::Netfilter).doing("open an nftables socket")?;
+    let mut socket = Socket::netfilter()?;
     let mut chains = Vec::new();
     socket
         .dump(&nft::chains(), |_, payload| {

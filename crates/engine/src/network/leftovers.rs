@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{DoingStep, NetworkStepError};
 use super::firewall::{self, Segment};
-use super::netlink::{Family, Socket};
+use super::netlink::Socket;
 use super::open::bridge_names;
 use super::route::{self, Link};
 use super::{forwarding, groups, inside, namespace};
@@ -51,14 +51,12 @@ pub(super) fn remove(
     run_dir: &Path,
 ) -> Result<(), NetworkStepError> {
     forwarding::forget_other_firewalls(&segments(name))?;
-    let mut socket =
-        Socket::open(Family::Route).doing("open a route netlink socket")?;
+    let mut socket = Socket::route()?;
     for link in links(&mut socket, name)? {
         route::link_delete(&mut socket, &link.name)
             .doing(format_args!("delete interface {}", link.name))?;
     }
-    let mut netfilter =
-        Socket::open(Family::Netfilter).doing("open an nftables socket")?;
+    let mut netfilter = Socket::netfilter()?;
     groups::guard::delete_all(&mut netfilter, name)
         .doing("delete the security groups' rules")?;
     firewall::table_delete(&mut netfilter, name)
@@ -93,15 +91,13 @@ fn links(
 }
 
 fn interfaces(name: &str) -> Result<Vec<String>, NetworkStepError> {
-    let mut socket =
-        Socket::open(Family::Route).doing("open a route netlink socket")?;
+    let mut socket = Socket::route()?;
     let links = links(&mut socket, name)?.into_iter();
     Ok(links.map(|link| format!("interface {}", link.name)).collect())
 }
 
 fn tables(name: &str) -> Result<Vec<String>, NetworkStepError> {
-    let mut socket =
-        Socket::open(Family::Netfilter).doing("open an nftables socket")?;
+    let mut socket = Socket::netfilter()?;
     let mut tables =
         firewall::tables(&mut socket).doing("list the nftables tables")?;
     tables.extend(

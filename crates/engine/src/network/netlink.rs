@@ -14,6 +14,9 @@ use rustix::net::{
     sendto, socket_with, sockopt,
 };
 
+use super::NetworkStepError;
+use super::error::DoingStep;
+
 /// `nlmsghdr` and `nlattr` lengths are rounded up to this.
 const ALIGN: usize = 4;
 const HEADER: usize = 16;
@@ -155,6 +158,16 @@ impl Socket {
         )?;
         bind(&fd, &SocketAddrNetlink::new(0, 0))?;
         Ok(Socket { fd, sequence: 1 })
+    }
+
+    /// As [`Socket::open`], for interfaces, addresses and routes.
+    pub(super) fn route() -> Result<Socket, NetworkStepError> {
+        Socket::open(Family::Route).doing("open a route netlink socket")
+    }
+
+    /// As [`Socket::open`], for nftables.
+    pub(super) fn netfilter() -> Result<Socket, NetworkStepError> {
+        Socket::open(Family::Netfilter).doing("open an nftables socket")
     }
 
     /// Sends one request and waits for its acknowledgement.

@@ -13,7 +13,7 @@ use super::groups::{Groups, guard};
 use super::keeper::Keeper;
 use super::leases::Leases;
 use super::leftovers;
-use super::netlink::{Family, Socket};
+use super::netlink::Socket;
 use super::ports::Ports;
 use super::route::{self, Address, Link, Route};
 use super::subnets::{Subnets, segments};
@@ -45,8 +45,7 @@ impl Inner {
         check_config(&config)?;
         let own = File::open(namespace::OWN_NAMESPACE)
             .doing("open the host's network namespace")?;
-        let mut socket =
-            Socket::open(Family::Route).doing("open a route netlink socket")?;
+        let mut socket = Socket::route()?;
         let host = Host::look(&mut socket)?;
         let (vpc, bridge) = bridge_names(&config.name);
         for subnet in &config.subnets {
@@ -67,8 +66,7 @@ impl Inner {
         let segments = segments(&config.name, &subnets, range);
         endpoint::route_add(bridge_link)?;
         forwarding::switch_on(&config)?;
-        let mut netfilter =
-            Socket::open(Family::Netfilter).doing("open an nftables socket")?;
+        let mut netfilter = Socket::netfilter()?;
         firewall::table_set_up(&mut netfilter, &config.name, &segments)
             .doing("set up the nftables table")?;
         let published = firewall::ports(&mut netfilter, &config.name)
@@ -151,8 +149,7 @@ impl Inner {
             return Ok(());
         }
         let name = &self.config.name;
-        let mut netfilter =
-            Socket::open(Family::Netfilter).doing("open an nftables socket")?;
+        let mut netfilter = Socket::netfilter()?;
         let tables = firewall::tables(&mut netfilter)
             .doing("list the nftables tables")?;
         let is_gone = !tables.contains(&firewall::table_name(name));

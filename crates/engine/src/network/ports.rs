@@ -18,7 +18,7 @@ use rustix::net::{
 use super::error::DoingStep;
 use super::firewall::{self, PortEntry};
 use super::flows;
-use super::netlink::{Family, Socket};
+use super::netlink::Socket;
 use super::{
     HostPort, Inner, NetworkStepError, Protocol, Publish, PublishError,
     PublishedPort,
@@ -263,8 +263,12 @@ impl Inner {
             })
             .collect();
         if !new.is_empty() {
-            firewall::ports_add(&mut open_socket()?, &self.config.name, &new)
-                .doing(format_args!("forward host port {host_port}"))?;
+            firewall::ports_add(
+                &mut Socket::netfilter()?,
+                &self.config.name,
+                &new,
+            )
+            .doing(format_args!("forward host port {host_port}"))?;
             forget_flows(&new);
         }
         ports.held.extend(run);
@@ -306,7 +310,7 @@ impl Inner {
             return Ok(());
         }
         firewall::ports_remove(
-            &mut open_socket()?,
+            &mut Socket::netfilter()?,
             &self.config.name,
             &entries,
         )
@@ -339,10 +343,6 @@ fn forget_flows(entries: &[PortEntry]) {
     if let Err(error) = flows::forget(entries) {
         tracing::warn!(%error, "old UDP flows could not be ended");
     }
-}
-
-fn open_socket() -> Result<Socket, NetworkStepError> {
-    Socket::open(Family::Netfilter).doing("open an nftables socket")
 }
 
 /// Refuses port 0, empty runs, long ones and those past the last port.

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::attach::{is_host_address, parse_task_alias};
 use super::error::{DoingStep, outside};
 use super::firewall::{self, Segment};
-use super::netlink::{Family, Socket};
+use super::netlink::Socket;
 use super::open::{Host, PREFIX_LENGTHS, bridge_names, bridge_set_up};
 use super::route::Link;
 use super::{
@@ -95,8 +95,7 @@ impl Inner {
             if ports.is_closed() || subnets.wanted == wanted {
                 return Ok(());
             }
-            let mut socket = Socket::open(Family::Route)
-                .doing("open a route netlink socket")?;
+            let mut socket = Socket::route()?;
             let host = Host::look(&mut socket)?;
             let mut next =
                 Subnets { wanted: wanted.to_vec(), ..Subnets::default() };
@@ -114,8 +113,7 @@ impl Inner {
                 .collect();
             self.subnets_change(&mut subnets, next, &host, &mut socket)?;
         }
-        let mut netfilter =
-            Socket::open(Family::Netfilter).doing("open an nftables socket")?;
+        let mut netfilter = Socket::netfilter()?;
         self.groups_reassert(&mut netfilter)?;
         refused.map_or(Ok(()), Err)
     }
@@ -127,8 +125,7 @@ impl Inner {
         if ports.is_closed() || subnets.leaving.is_empty() {
             return Ok(());
         }
-        let mut socket =
-            Socket::open(Family::Route).doing("open a route netlink socket")?;
+        let mut socket = Socket::route()?;
         let host = Host::look(&mut socket)?;
         let mut next = subnets.clone();
         next.leaving.retain(|old| has_interface(old.cidr, &host.links));
@@ -147,8 +144,7 @@ impl Inner {
             let gateways = next.gateways_in_ranges();
             // The rules first: what is new is never without them.
             let segments = self.segments_of(&next);
-            let mut netfilter = Socket::open(Family::Netfilter)
-                .doing("open an nftables socket")?;
+            let mut netfilter = Socket::netfilter()?;
             firewall::table_set_up(
                 &mut netfilter,
                 &self.config.name,

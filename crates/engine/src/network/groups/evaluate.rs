@@ -5,10 +5,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Direction, Firewall, GroupRule, Peer, Traffic};
+use super::{Direction, Firewall, GroupRule, ICMP, Peer, Traffic};
 use crate::network::Protocol;
-
-const ICMP: u8 = 1;
 
 /// As much of a packet as rules look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,13 +19,14 @@ use std::io;
 use std::net::Ipv4Addr;
 
 use super::super::error::DoingStep;
-use super::super::netlink::{Attributes, Request, Socket, text};
+use super::super::netlink::{Request, Socket, text};
 use super::super::nft::{
-    self, HOOK_PREROUTING, Hook, KeyPart, Layer, Rule, Set, for_bridges,
+    self, HOOK_PREROUTING, Hook, KeyPart, Layer, NFPROTO_BRIDGE, Rule, Set,
+    for_bridges, interface_key,
 };
 use super::super::route::{self, Link, ignoring, is};
 use super::super::{Inner, MacAddress, NetworkStepError};
-use super::{open_socket, table_name};
+use super::table_name;
 
 const PORTS: &str = "ports";
 const OWNERS: &str = "owners";
@@ -80,7 +81,7 @@ impl Inner {
             return Ok(());
         }
         let table = table_name(&self.config.name);
-        let mut netfilter = open_socket()?;
+        let mut netfilter = Socket::netfilter()?;
         let mut guard = self.guard.lock();
         match netfilter.transaction(&set_up(&table)) {
             Ok(()) => {}
@@ -126,12 +127,12 @@ impl Inner {
             return Ok(());
         }
         let (ports, owners) = sets(&table);
-        let mut requests = nft::set_add(ports, &[port_key(port)]);
+        let mut requests = nft::set_add(ports, &[interface_key(port)]);
         if let Some(before) = before {
             requests.extend(nft::set_remove(owners, &[before]));
         }
         requests.extend(nft::set_add(owners, std::slice::from_ref(&owner)));
-        send(&mut open_socket()?, requests).doing(STEP)?;
+        send(&mut Socket::netfilter()?, requests).doing(STEP)?;
         guard.ports.insert(port.to_owned());
         guard.owners.insert(port.to_owned(), owner);
         Ok(())
@@ -146,7 +147,8 @@ impl Inner {
         let mut guard = self.guard.lock();
         let Some(owner) = guard.owners.remove(port) else { return Ok(()) };
         let requests = nft::set_remove(sets(&table).1, &[owner]);
-        ignoring(send(&mut open_socket()?, requests), libc::ENOENT).doing(STEP)
+        ignoring(send(&mut Socket::netfilter()?, requests), libc::ENOENT)
+            .doing(STEP)
     }
 
     /// Puts the table back where it is gone, and forgets ports that are.
@@ -174,14 +176,14 @@ impl Inner {
             let owner = guard.owners.remove(port);
             if is_there {
                 let owner = owner.as_slice();
-                requests.extend(nft::set_remove(ports, &[port_key(port)]));
+                requests.extend(nft::set_remove(ports, &[interface_key(port)]));
                 requests.extend(nft::set_remove(owners, owner));
             }
         }
         if !is_there {
             requests = set_up(&table);
             let names: Vec<_> =
-                guard.ports.iter().map(|p| port_key(p)).collect();
+                guard.ports.iter().map(|p| interface_key(p)).collect();
             let keys: Vec<_> = guard.owners.values().cloned().collect();
             let elements = nft::set_add(ports, &names).into_iter();
             let elements = elements.chain(nft::set_add(owners, &keys));
@@ -198,8 +200,7 @@ impl Inner {
 const STEP: &str = "guard the tasks' addresses";
 
 fn links() -> Result<Vec<Link>, NetworkStepError> {
-    let mut socket = Socket::open(super::Family::Route)
-        .doing("open a route netlink socket")?;
+    let mut socket = Socket::route()?;
     route::links(&mut socket).doing("list the interfaces")
 }
 
@@ -244,14 +245,8 @@ fn sets(table: &str) -> (Set<'_>, Set<'_>) {
     (Set { table, name: PORTS }, Set { table, name: OWNERS })
 }
 
-fn port_key(port: &str) -> Vec<u8> {
-    let mut key = port.as_bytes().to_vec();
-    key.resize(16, 0);
-    key
-}
-
 fn owner_key(port: &str, mac: MacAddress, ip: Ipv4Addr) -> Vec<u8> {
-    let mut key = port_key(port);
+    let mut key = interface_key(port);
     key.extend_from_slice(&mac.0);
     key.extend_from_slice(&[0, 0]);
     key.extend_from_slice(&ip.octets());
@@ -280,12 +275,7 @@ fn keys(
 pub(in crate::network) fn tables(
     netfilter: &mut Socket,
 ) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    netfilter.dump(&for_bridges(nft::tables()), |_, payload| {
-        let attributes = Attributes(payload.get(4..).unwrap_or_default());
-        names.extend(attributes.value(1).map(text));
-    })?;
-    Ok(names)
+    nft::table_names(netfilter, NFPROTO_BRIDGE)
 }
 
 /// Deletes the tables of both families; those that are gone are no failure.

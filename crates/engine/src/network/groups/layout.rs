@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use super::{Direction, Firewall, GroupRule, Peer, Traffic};
+use super::{Direction, Firewall, GroupRule, ICMP, Peer, Traffic, table_name};
 use crate::network::netlink::Request;
 use crate::network::nft::{
     self, HOOK_POSTROUTING, HOOK_PREROUTING, Hook, KeyPart, Rule, Set, Verdicts,
@@ -11,7 +11,6 @@ use crate::network::nft::{
 use crate::network::{Ipv4Cidr, Protocol, open};
 
 const RESOLVERS: &str = "resolvers";
-const ICMP: u8 = 1;
 const ICMP_REDIRECT: u8 = 5;
 const DNS_PORT: u16 = 53;
 /// Chains' names are `in-` or `out-` and a group's id.
@@ -129,8 +128,9 @@ impl Layout {
         }
     }
 
-    /// Makes the table anew, whatever it was.
-    pub(super) fn whole(&self, table: &str) -> Vec<Request> {
+    /// Makes the table of the network `name` anew, whatever it was.
+    pub(super) fn whole(&self, name: &str) -> Vec<Request> {
+        let table = &table_name(name);
         let mut requests = vec![
             nft::table_create(table),
             nft::table_delete(table),
@@ -148,10 +148,6 @@ impl Layout {
         for hook in [OUT, IN] {
             requests.push(nft::chain_create(table, &hook));
         }
-        let name = table
-            .strip_prefix(super::firewall::TABLE_PREFIX)
-            .and_then(|name| name.strip_suffix("-sg"))
-            .unwrap_or(table);
         let (bridge, _) = open::bridge_names(name);
         for (hook, rule) in base_rules(&bridge) {
             requests.push(nft::rule_append(table, hook.chain, &rule));

@@ -37,11 +37,14 @@ use std::io;
 use std::net::Ipv4Addr;
 
 use super::error::DoingStep;
-use super::netlink::{Family, Socket};
+use super::netlink::Socket;
 use super::{
     Inner, Ipv4Cidr, NetworkStepError, Protocol, firewall, resolv_conf,
 };
 use layout::Layout;
+
+/// ICMP's protocol number.
+const ICMP: u8 = 1;
 
 /// What the security groups of this host's interfaces allow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -168,12 +171,12 @@ impl Inner {
         if ports.is_closed() {
             return Ok(());
         }
-        let mut netfilter = open_socket()?;
+        let mut netfilter = Socket::netfilter()?;
         // Held throughout: changes reach the kernel in their order.
         let mut groups = groups.lock();
         let layout = Layout::of(&wanted, &self.resolvers());
-        let table = table_name(&self.config.name);
-        install(&mut netfilter, &table, groups.layout.as_ref(), &layout)
+        let (name, before) = (&self.config.name, groups.layout.as_ref());
+        install(&mut netfilter, name, before, &layout)
             .doing("set the security groups' rules")?;
         let before = std::mem::replace(&mut groups.firewall, wanted);
         groups.layout = Some(layout);
@@ -189,10 +192,10 @@ impl Inner {
     ) -> Result<(), NetworkStepError> {
         let Some(groups) = &self.groups else { return Ok(()) };
         let mut groups = groups.lock();
-        let table = table_name(&self.config.name);
+        let name = &self.config.name;
         let tables =
             firewall::tables(netfilter).doing("list the nftables tables")?;
-        let is_there = tables.contains(&table);
+        let is_there = tables.contains(&table_name(name));
         if is_there && groups.layout.is_none() {
             return Ok(());
         }
@@ -201,7 +204,7 @@ impl Inner {
         if before == Some(&layout) {
             return Ok(());
         }
-        install(netfilter, &table, before, &layout)
+        install(netfilter, name, before, &layout)
             .doing("set the security groups' rules")?;
         groups.layout = groups.layout.is_some().then_some(layout);
         Ok(())
@@ -218,23 +221,20 @@ impl Inner {
     }
 }
 
-/// Brings the kernel from `before`, or from whatever it has, to `wanted`.
+/// Brings the table of the network `name` from `before`, or from whatever it
+/// is, to `wanted`.
 fn install(
     netfilter: &mut Socket,
-    table: &str,
+    name: &str,
     before: Option<&Layout>,
     wanted: &Layout,
 ) -> io::Result<()> {
     if let Some(before) = before {
-        let requests = wanted.changes(table, before);
+        let requests = wanted.changes(&table_name(name), before);
         if requests.is_empty() || netfilter.transaction(&requests).is_ok() {
             return Ok(());
         }
         // Someone else changed our table: it is made anew.
     }
-    netfilter.transaction(&wanted.whole(table))
-}
-
-fn open_socket() -> Result<Socket, NetworkStepError> {
-    Socket::open(Family::Netfilter).doing("open an nftables socket")
+    netfilter.transaction(&wanted.whole(name))
 }

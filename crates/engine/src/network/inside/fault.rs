@@ -19,8 +19,9 @@ use std::net::IpAddr;
 
 use nix::sched::{CloneFlags, unshare};
 
+use super::super::attach::INTERFACE;
 use super::super::error::DoingStep;
-use super::super::netlink::{Attributes, Family, Request, Socket, text};
+use super::super::netlink::{Request, Socket};
 use super::super::nft::{
     self, End, HOOK_INPUT, HOOK_OUTPUT, Hook, NFPROTO_INET, Rule, parse_chain,
 };
@@ -33,8 +34,6 @@ use super::{enter, tc};
 
 /// Notes, in a task's table, who impaired the host's interface.
 const IMPAIRMENT: &str = "impairment";
-/// The interface inside a task's namespace.
-const INTERFACE: &str = "eth0";
 
 /// Where a fault is injected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,7 +169,7 @@ impl Inner {
     ) -> Result<Option<ImpairmentKind>, AttachError> {
         let _turn = self.turn(AttachmentKind::Task, &site.task_id)?;
         let (table, mut netfilter) = self.open_site(site)?;
-        let mut socket = route_socket()?;
+        let mut socket = Socket::route()?;
         let link = interface(&mut socket, site)?;
         let found = tc::impairment(&mut socket, link)
             .doing("read the queueing disciplines")?;
@@ -197,7 +196,7 @@ impl Inner {
         site: &FaultSite,
     ) -> Result<Option<ImpairmentKind>, AttachError> {
         enter(&self.netns_of(site)?)?;
-        let mut socket = route_socket()?;
+        let mut socket = Socket::route()?;
         let link = interface(&mut socket, site)?;
         Ok(tc::impairment(&mut socket, link)
             .doing("read the queueing disciplines")?)
@@ -210,7 +209,7 @@ impl Inner {
     ) -> Result<(), AttachError> {
         let _turn = self.turn(AttachmentKind::Task, &site.task_id)?;
         let (_, mut netfilter) = self.open_site(site)?;
-        let mut socket = route_socket()?;
+        let mut socket = Socket::route()?;
         let link = interface(&mut socket, site)?;
         let found = tc::impairment(&mut socket, link)
             .doing("read the queueing disciplines")?;
@@ -240,21 +239,13 @@ impl Inner {
     ) -> Result<(String, Socket), NetworkStepError> {
         enter(&self.netns_of(site)?)?;
         let table = format!("{}{}", prefix(&self.config.name), site.task_id);
-        Ok((table, netfilter_socket()?))
+        Ok((table, Socket::netfilter()?))
     }
 }
 
 /// How the tables of the network `name` begin; no network's name has a dash.
 fn prefix(name: &str) -> String {
     format!("minato-{name}-fault-")
-}
-
-fn netfilter_socket() -> Result<Socket, NetworkStepError> {
-    Socket::open(Family::Netfilter).doing("open an nftables socket")
-}
-
-fn route_socket() -> Result<Socket, NetworkStepError> {
-    Socket::open(Family::Route).doing("open a route netlink socket")
 }
 
 fn inet(request: Request) -> Request {
@@ -365,7 +356,7 @@ fn table_remove(
 ) -> Result<(), NetworkStepError> {
     let chains = chains_of(socket, table)?;
     if chains.iter().any(|chain| chain == IMPAIRMENT) {
-        let mut route = route_socket()?;
+        let mut route = Socket::route()?;
         // Without a way out there is nothing left to mend.
         if let Some(link) = default_link(&mut route)? {
             tc::clear(&mut route, link).doing("mend the host's interface")?;
@@ -380,12 +371,8 @@ fn table_remove(
 pub(in super::super) fn host_tables(
     name: &str,
 ) -> Result<Vec<String>, NetworkStepError> {
-    let mut found = Vec::new();
-    netfilter_socket()?
-        .dump(&inet(nft::tables()), |_, payload| {
-            let attributes = Attributes(payload.get(4..).unwrap_or_default());
-            found.extend(attributes.value(1).map(text));
-        })
+    let mut socket = Socket::netfilter()?;
+    let mut found = nft::table_names(&mut socket, NFPROTO_INET)
         .doing("list the nftables tables")?;
     found.retain(|table| table.starts_with(&prefix(name)));
     Ok(found)
@@ -396,7 +383,7 @@ pub(in super::super) fn remove_host_faults(
     name: &str,
 ) -> Result<(), NetworkStepError> {
     for table in host_tables(name)? {
-        table_remove(&mut netfilter_socket()?, &table)?;
+        table_remove(&mut Socket::netfilter()?, &table)?;
     }
     Ok(())
 }
@@ -448,11 +435,11 @@ fn try_out() -> Result<(), NetworkStepError> {
     };
     let peer = IpRange::of_address(IpAddr::V4(*ENDPOINT.ip()));
     let blackhole = Blackhole { port, except: vec![peer] };
-    netfilter_socket()?
+    Socket::netfilter()?
         .transaction(&blackhole_requests("probe", &blackhole))
         .doing("drop packets")?;
     let latency = Impairment::Latency { delay_ms: 1, jitter_ms: 1 };
-    let mut socket = route_socket()?;
+    let mut socket = Socket::route()?;
     tc::impair(&mut socket, route::LOOPBACK, &latency, &[peer], &[peer])
         .doing("impair an interface (sch_prio, sch_netem and cls_u32)")
 }

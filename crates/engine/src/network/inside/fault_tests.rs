@@ -15,7 +15,7 @@ const SPARED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 fn alone(test: impl FnOnce(&mut Socket) + Send + 'static) {
     let run = || {
         unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
-        let mut socket = route_socket().unwrap();
+        let mut socket = Socket::route().unwrap();
         route::link_up(&mut socket, route::LOOPBACK).unwrap();
         test(&mut socket);
     };

@@ -12,7 +12,7 @@
 //! ```
 
 use super::super::error::DoingStep;
-use super::super::netlink::{Family, Request, Socket};
+use super::super::netlink::{Request, Socket};
 use super::super::nft::{self, End, HOOK_OUTPUT, HOOK_PREROUTING, Hook, Rule};
 use super::super::{Inner, NetworkStepError, Protocol};
 use super::range::IpRange;
@@ -51,8 +51,7 @@ impl Inner {
     ) -> Result<(), NetworkStepError> {
         let site = FaultSite { task_id: task_id.to_owned(), in_host: false };
         enter(&self.netns_of(&site)?)?;
-        let mut socket =
-            Socket::open(Family::Netfilter).doing("open an nftables socket")?;
+        let mut socket = Socket::netfilter()?;
         socket
             .transaction(&requests(rules))
             .doing(format_args!("lead task {task_id} through its proxy"))

@@ -10,14 +10,19 @@ pub(super) mod model;
 mod rule;
 mod set;
 
-pub(super) use rule::{BASE_NETWORK, End, Expression, Layer, REG_A, Rule};
+pub(super) use rule::{
+    BASE_NETWORK, End, Expression, Layer, REG_A, Rule, interface_key,
+};
 pub(super) use set::{
     KeyPart, Set, Verdicts, set_add, set_create, set_delete, set_entries,
     set_keys, set_remove, verdicts_add, verdicts_create, verdicts_remove,
 };
 
+use std::io;
+
 use super::netlink::{
-    Attributes, NFNL_SUBSYS_NFTABLES, NLM_F_APPEND, NLM_F_CREATE, Request, text,
+    Attributes, NFNL_SUBSYS_NFTABLES, NLM_F_APPEND, NLM_F_CREATE, Request,
+    Socket, text,
 };
 
 const NFT_MSG_NEWTABLE: u16 = 0;
@@ -39,12 +44,15 @@ pub(super) const NFPROTO_IPV4: u8 = 2;
 /// Tables for IPv4 and IPv6.
 pub(super) const NFPROTO_INET: u8 = 1;
 /// Tables for frames on bridges.
-const NFPROTO_BRIDGE: u8 = 7;
+pub(super) const NFPROTO_BRIDGE: u8 = 7;
 
 const NF_DROP: u32 = 0;
 const NF_ACCEPT: u32 = 1;
 /// Where verdicts go.
 const REG_VERDICT: u32 = 0;
+
+/// A set that has a value for each key.
+const NFT_SET_MAP: u32 = 0x8;
 
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_DATA_VALUE: u16 = 1;
@@ -108,9 +116,18 @@ pub(super) fn table_delete(table: &str) -> Request {
     request
 }
 
-/// Asks for all IPv4 tables; their names are attribute 1.
-pub(super) fn tables() -> Request {
-    request(NFT_MSG_GETTABLE, 0)
+/// The names of all tables of a protocol family.
+pub(super) fn table_names(
+    socket: &mut Socket,
+    family: u8,
+) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    let all = request(NFT_MSG_GETTABLE, 0).of_family(family);
+    socket.dump(&all, |_, payload| {
+        let attributes = Attributes(payload.get(4..).unwrap_or_default());
+        names.extend(attributes.value(1).map(text));
+    })?;
+    Ok(names)
 }
 
 /// Asks for all chains that see IPv4 packets, and others.
@@ -195,7 +212,6 @@ pub(super) fn rule_append(table: &str, chain: &str, rule: &Rule) -> Request {
 
 /// Makes a map unless it exists.
 pub(super) fn map_create(table: &str, map: Map) -> Request {
-    const NFT_SET_MAP: u32 = 0x8;
     let key = (TYPE_INET_PROTO << TYPE_BITS) | TYPE_INET_SERVICE;
     let value = (TYPE_IPV4_ADDR << TYPE_BITS) | TYPE_INET_SERVICE;
     let mut request = request(NFT_MSG_NEWSET, NLM_F_CREATE);

@@ -130,8 +130,9 @@ impl Rule {
         equal: bool,
         interface: &str,
     ) -> Rule {
-        self.then(Expression::Meta { key: META_IIFNAME, into: REG_A })
-            .then(Expression::Compare { equal, value: name(interface) })
+        self.then(Expression::Meta { key: META_IIFNAME, into: REG_A }).then(
+            Expression::Compare { equal, value: interface_key(interface) },
+        )
     }
 
     /// Matches what leaves through `interface`, or does not.
@@ -140,8 +141,9 @@ impl Rule {
         equal: bool,
         interface: &str,
     ) -> Rule {
-        self.then(Expression::Meta { key: META_OIFNAME, into: REG_A })
-            .then(Expression::Compare { equal, value: name(interface) })
+        self.then(Expression::Meta { key: META_OIFNAME, into: REG_A }).then(
+            Expression::Compare { equal, value: interface_key(interface) },
+        )
     }
 
     /// Matches packets whose source lies in `range`.
@@ -155,13 +157,11 @@ impl Rule {
     }
 
     fn in_range(self, offset: u32, range: Ipv4Cidr) -> Rule {
-        let base = BASE_NETWORK;
-        let rule =
-            self.then(Expression::Payload { base, offset, length: 4, into: 1 });
         let prefix = u32::from(range.prefix_len());
         let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
         let value = range.network().octets().to_vec();
-        rule.then(Expression::Mask(mask.to_be_bytes().to_vec()))
+        self.address(offset)
+            .then(Expression::Mask(mask.to_be_bytes().to_vec()))
             .then(Expression::Compare { equal: true, value })
     }
 
@@ -434,7 +434,7 @@ impl Expression {
 }
 
 /// An interface name as the kernel compares it: padded to IFNAMSIZ.
-fn name(interface: &str) -> Vec<u8> {
+pub(in crate::network) fn interface_key(interface: &str) -> Vec<u8> {
     let mut bytes = interface.as_bytes().to_vec();
     bytes.resize(16, 0);
     bytes

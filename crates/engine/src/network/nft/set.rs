@@ -4,13 +4,12 @@ use std::net::Ipv4Addr;
 
 use super::{
     NFT_MSG_DELSET, NFT_MSG_DELSETELEM, NFT_MSG_GETSETELEM, NFT_MSG_NEWSET,
-    NFT_MSG_NEWSETELEM, NFTA_DATA_VALUE, NFTA_LIST_ELEM, TYPE_BITS,
-    TYPE_ETHER_ADDR, TYPE_IFNAME, TYPE_IPV4_ADDR, data, request,
+    NFT_MSG_NEWSETELEM, NFT_SET_MAP, NFTA_DATA_VALUE, NFTA_LIST_ELEM,
+    TYPE_BITS, TYPE_ETHER_ADDR, TYPE_IFNAME, TYPE_IPV4_ADDR, data, request,
 };
 use crate::network::netlink::{Attributes, NLM_F_CREATE, Request};
 
 const NFT_JUMP: i32 = -3;
-const NFT_SET_MAP: u32 = 0x8;
 /// The type code of verdicts.
 const TYPE_VERDICT: u32 = 0xffff_ff00;
 /// An element takes 130 bytes at most (a chain's name has 64); a netlink
