@@ -7,11 +7,13 @@
 //! each by the id that the kernel lists for the site's control groups.
 
 mod boto;
+mod ending;
 mod leftovers;
 mod programs;
 mod site;
 
 pub use boto::{Boto, CallError};
+pub use ending::run_to_end;
 pub use leftovers::Traces;
 pub use programs::{
     IMAGE, STANDINS, image_archive, make_image, minato_program, repository,

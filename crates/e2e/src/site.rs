@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::boto::{Boto, CallError};
+use crate::ending::run_to_end;
 use crate::leftovers::Traces;
 use crate::programs::{image_archive, minato_program};
 use crate::wait_for;
@@ -207,7 +208,7 @@ impl Site {
 
     /// Runs a program of the site's network; its output, if it succeeded.
     pub fn run(&self, program: &str, args: &[&str]) -> Result<String> {
-        let output = self.command(program).args(args).output()?;
+        let output = run_to_end(self.command(program).args(args), b"")?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(
             output.status.success(),
@@ -356,7 +357,8 @@ impl Site {
         // Two lines of heading, and loopback.
         ensure!(devices.lines().count() == 3, "left behind:\n{devices}");
         // Where there is no nft to ask, the rest must do.
-        let rules = self.command("nft").args(["list", "ruleset"]).output()?;
+        let mut nft = self.command("nft");
+        let rules = run_to_end(nft.args(["list", "ruleset"]), b"")?;
         let rules = String::from_utf8_lossy(&rules.stdout).into_owned();
         ensure!(!rules.contains("minato"), "left behind:\n{rules}");
         Ok(())

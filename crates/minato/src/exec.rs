@@ -36,6 +36,10 @@ const FRAMES_MAX: usize = 64;
 const INPUTS_MAX: usize = 4;
 /// Ends the input of a program that reads a terminal line by line.
 const END_OF_INPUT: u8 = 4;
+/// How often the end of our input is told again. It is an end for whoever
+/// reads, then and later: a shell that was not reading yet, or whose terminal
+/// changes its mode at that moment, sees the first one as a zero byte.
+const END_AGAIN: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(home: &Home, args: &ExecArgs) -> Result<ExitCode> {
     let api = Api::of(home)?;
@@ -132,6 +136,8 @@ impl Client {
         let mut typed = typed();
         let mut resized = signal(SignalKind::window_change())?;
         let mut tick = tokio::time::interval(TICK);
+        let mut end_again = tokio::time::interval(END_AGAIN);
+        let mut has_ended = false;
         loop {
             let wants_input = self.is_open
                 && self.link.has_room()
@@ -148,8 +154,18 @@ impl Client {
                         permit.send(frame);
                     }
                 }
-                Some(bytes) = typed.recv(), if wants_input => {
-                    self.say(PayloadType::Output, bytes);
+                bytes = typed.recv(), if wants_input && !has_ended => {
+                    match bytes {
+                        Some(bytes) => self.say(PayloadType::Output, bytes),
+                        None => {
+                            has_ended = true;
+                            end_again.reset();
+                        }
+                    }
+                }
+                _ = end_again.tick(), if wants_input && has_ended => {
+                    let end = Bytes::from_static(&[END_OF_INPUT]);
+                    self.say(PayloadType::Output, end);
                 }
                 _ = resized.recv(), if self.is_open => self.tell_size()?,
                 _ = tick.tick() => self.frames.extend(self.link.due(now())),

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
-use minato_e2e::{IMAGE, Site, minato_program, wait_for};
+use minato_e2e::{IMAGE, Site, minato_program, run_to_end, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -98,7 +98,8 @@ fn a_reader_that_goes_is_no_failure() {
             "'{}' {words} | true; echo ${{PIPESTATUS[0]}}",
             program.display(),
         );
-        let done = site.command("bash").args(["-c", &script]).output().unwrap();
+        let mut bash = site.command("bash");
+        let done = run_to_end(bash.args(["-c", &script]), b"").unwrap();
         let told = String::from_utf8_lossy(&done.stderr).into_owned();
         assert!(!told.contains("panicked"), "{words}: {told}");
         let code = String::from_utf8_lossy(&done.stdout).into_owned();

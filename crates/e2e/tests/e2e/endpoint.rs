@@ -1,6 +1,6 @@
 //! What containers ask at 169.254.170.2.
 
-use minato_e2e::{IMAGE, Site};
+use minato_e2e::{IMAGE, Site, run_to_end};
 use serde_json::{Value, json};
 
 fn asking(mode: &str, command: &str) -> Value {
@@ -160,14 +160,12 @@ time.sleep(600)";
 
 /// Whether keys that were taken out of a task still open the API.
 fn may_call(site: &Site, keys: &[&str]) -> bool {
-    let answer = site
-        .command("aws")
-        .env("AWS_ACCESS_KEY_ID", keys[0])
+    let mut aws = site.command("aws");
+    aws.env("AWS_ACCESS_KEY_ID", keys[0])
         .env("AWS_SECRET_ACCESS_KEY", keys[1])
         .env("AWS_SESSION_TOKEN", keys[2])
-        .args(["sts", "get-caller-identity"])
-        .output()
-        .unwrap();
+        .args(["sts", "get-caller-identity"]);
+    let answer = run_to_end(&mut aws, b"").unwrap();
     let refusal = String::from_utf8_lossy(&answer.stderr).into_owned();
     assert!(
         answer.status.success() || refusal.contains("InvalidClientTokenId"),

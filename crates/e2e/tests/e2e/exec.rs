@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
-use minato_e2e::{IMAGE, Site, minato_program, wait_for};
+use minato_e2e::{IMAGE, Site, minato_program, run_to_end, wait_for};
 use serde_json::{Value, json};
 
 const CLIENT: &str = include_str!("exec_client.py");
@@ -365,15 +365,13 @@ fn the_aws_cli_and_minato_exec_run_commands() {
     let mode = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(&plugin, mode).unwrap();
     let path = std::env::var("PATH").unwrap();
-    let output = site
-        .command("aws")
-        .args(["ecs", "execute-command", "--cluster", "default", "--task"])
+    let mut aws = site.command("aws");
+    aws.args(["ecs", "execute-command", "--cluster", "default", "--task"])
         .args([&task, "--container", "app", "--interactive"])
         .args(["--command", "/bin/sh"])
         .env("PATH", format!("{}:{path}", site.dir().display()))
-        .env("PLUGIN_TYPES", "echo via-$((40+2)); exit\r")
-        .output()
-        .unwrap();
+        .env("PLUGIN_TYPES", "echo via-$((40+2)); exit\r");
+    let output = run_to_end(&mut aws, b"").unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}{complaint}");
@@ -382,19 +380,9 @@ fn the_aws_cli_and_minato_exec_run_commands() {
     let id = task.rsplit('/').next().unwrap();
     let program = minato_program().unwrap();
     let exec = |words: &[&str], input: &str| {
-        let mut child = site
-            .command(&program.to_string_lossy())
-            .args(["exec", &id[..8], "--container", "app"])
-            .args(words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        stdin.write_all(input.as_bytes()).unwrap();
-        drop(stdin);
-        let output = child.wait_with_output().unwrap();
+        let mut command = site.command(&program.to_string_lossy());
+        command.args(["exec", &id[..8], "--container", "app"]).args(words);
+        let output = run_to_end(&mut command, input.as_bytes()).unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.code(), text, error)
@@ -415,16 +403,12 @@ fn the_aws_cli_and_minato_exec_run_commands() {
         program.display(),
         &id[..8],
     );
-    let ran = site
-        .command("script")
-        .args(["-qec", &script, "/dev/null"])
-        .stdin(Stdio::null())
-        .output();
-    if let Ok(ran) = ran {
-        let text = String::from_utf8_lossy(&ran.stdout).into_owned();
-        assert!(text.contains("33 77"), "{text}");
-        assert_eq!(ran.status.code(), Some(5), "{text}");
-    }
+    let mut terminal = site.command("script");
+    terminal.args(["-qec", &script, "/dev/null"]);
+    let ran = run_to_end(&mut terminal, b"").unwrap();
+    let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(text.contains("33 77"), "{text}");
+    assert_eq!(ran.status.code(), Some(5), "{text}");
     site.stop_task(&task).unwrap();
     site.finish().unwrap();
 }

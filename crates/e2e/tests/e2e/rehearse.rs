@@ -2,10 +2,9 @@
 //! the picture.
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
-use minato_e2e::minato_program;
-use minato_e2e::repository;
+use minato_e2e::{minato_program, repository, run_to_end};
 
 const PLAN: &str = "
 play: 3m
@@ -41,11 +40,11 @@ kept    web: rollout COMPLETED; it is COMPLETED
 
 fn rehearse(plan: &Path, svg: Option<&Path>) -> Output {
     let mut command = Command::new(minato_program().unwrap());
-    command.arg("rehearse").arg(plan).stdin(Stdio::null());
+    command.arg("rehearse").arg(plan);
     if let Some(svg) = svg {
         command.arg("--svg").arg(svg);
     }
-    command.output().unwrap()
+    run_to_end(&mut command, b"").unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -62,8 +61,8 @@ assert root.tag == svg + 'svg', root.tag
 assert root.find('.//' + svg + 'path') is not None
 print('\\n'.join(''.join(one.itertext()) for one in root.iter(svg + 'text')))
 ";
-    let read = Command::new("python3").arg("-c").arg(read).arg(file).output();
-    let read = read.unwrap();
+    let mut python = Command::new("python3");
+    let read = run_to_end(python.arg("-c").arg(read).arg(file), b"").unwrap();
     assert!(read.status.success(), "{}", text(&read.stderr));
     text(&read.stdout)
 }
