@@ -136,7 +136,7 @@ impl Agent {
         &self.identity.container_instance_arn
     }
 
-    /// Every task the agent knows, stopped ones included.
+    /// Every task that has not stopped, or has more to report.
     pub fn tasks(&self) -> Vec<TaskView> {
         self.engine.tasks()
     }

@@ -1,6 +1,8 @@
 //! All tasks of this host: taking them over from the control plane and from
 //! an earlier agent.
 
+mod over;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use self::over::Over;
 use crate::agent::Services;
 use crate::steps::TaskContext;
 use crate::store::{Sync, TaskFiles};
@@ -80,7 +83,31 @@ struct Inner {
 #[derive(Debug)]
 struct Known {
     arn: String,
-    handle: TaskHandle,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    AtWork(TaskHandle),
+    Over(Over),
+}
+
+impl Known {
+    fn handle(&self) -> Option<&TaskHandle> {
+        match &self.state {
+            State::AtWork(handle) => Some(handle),
+            State::Over(_) => None,
+        }
+    }
+
+    fn view(&self) -> Option<TaskView> {
+        let handle = self.handle()?;
+        Some(TaskView {
+            arn: self.arn.clone(),
+            plan: handle.plan.clone(),
+            record: Arc::clone(&handle.view.borrow()),
+        })
+    }
 }
 
 impl TaskEngine {
@@ -94,12 +121,12 @@ impl TaskEngine {
                 "a task is left alone"
             );
         }
-        let (forgotten, mut forgotten_rx) = mpsc::channel::<String>(16);
+        let (over, over_rx) = mpsc::channel(16);
         let deps = ActorDeps {
             services,
             files,
             permits: Arc::new(Semaphore::new(SUBMITS_MAX)),
-            forgotten,
+            over,
         };
         let inner =
             Arc::new(Inner { deps, tasks: Mutex::new(BTreeMap::new()) });
@@ -107,13 +134,7 @@ impl TaskEngine {
         for record in records {
             engine.resume(record);
         }
-        let weak = Arc::downgrade(&inner);
-        tokio::spawn(async move {
-            while let Some(id) = forgotten_rx.recv().await {
-                let Some(inner) = weak.upgrade() else { return };
-                inner.tasks.lock().remove(&id);
-            }
-        });
+        tokio::spawn(over::keep(Arc::downgrade(&inner), over_rx));
         Ok(engine)
     }
 
@@ -137,6 +158,8 @@ impl TaskEngine {
         record: TaskRecord,
         is_resumed: bool,
     ) {
+        // A task may be over at once, and is looked up then.
+        let mut tasks = self.inner.tasks.lock();
         let handle = actor::spawn(
             self.inner.deps.clone(),
             id.clone(),
@@ -145,7 +168,7 @@ impl TaskEngine {
             record,
             is_resumed,
         );
-        self.inner.tasks.lock().insert(id, Known { arn, handle });
+        tasks.insert(id, Known { arn, state: State::AtWork(handle) });
     }
 
     /// Takes over a task of a payload. When this returns, what the payload
@@ -178,7 +201,9 @@ impl TaskEngine {
         }
     }
 
-    fn is_known(&self, id: &str) -> bool {
+    /// Whether a task was taken over and is not forgotten, though it may be
+    /// over.
+    pub(crate) fn is_known(&self, id: &str) -> bool {
         self.inner.tasks.lock().contains_key(id)
     }
 
@@ -186,11 +211,12 @@ impl TaskEngine {
     pub async fn stop(&self, id: &str) -> Result<(), AcceptTaskError> {
         let commands = {
             let tasks = self.inner.tasks.lock();
-            let Some(known) = tasks.get(id) else { return Ok(()) };
-            known.handle.commands.clone()
+            let handle = tasks.get(id).and_then(Known::handle);
+            let Some(handle) = handle else { return Ok(()) };
+            handle.commands.clone()
         };
         let (kept, is_kept) = oneshot::channel();
-        // A task being forgotten right now has long stopped.
+        // A task that is over right now has stopped.
         if commands.send(TaskCommand::Stop(kept)).await.is_err() {
             return Ok(());
         }
@@ -314,19 +340,15 @@ impl TaskEngine {
         });
     }
 
-    /// The first task whose record is the one that is looked for.
+    /// The first task at work whose record is the one that is looked for.
     pub(crate) fn find(
         &self,
         mut is_it: impl FnMut(&TaskRecord) -> bool,
     ) -> Option<TaskView> {
         let tasks = self.inner.tasks.lock();
         tasks.values().find_map(|known| {
-            let record = Arc::clone(&known.handle.view.borrow());
-            is_it(&record).then(|| TaskView {
-                arn: known.arn.clone(),
-                plan: known.handle.plan.clone(),
-                record,
-            })
+            let record = &known.handle()?.view;
+            is_it(&record.borrow()).then(|| known.view()).flatten()
         })
     }
 
@@ -336,9 +358,10 @@ impl TaskEngine {
         let tasks = self.inner.tasks.lock();
         let mut known = tasks.values();
         let found = known.find(|known| {
-            let plan = known.handle.plan.as_ref();
+            let Some(handle) = known.handle() else { return false };
+            let plan = handle.plan.as_ref();
             let own = plan.and_then(|plan| plan.credentials_id.as_deref());
-            own == Some(id) && known.handle.view.borrow().stopped_at.is_none()
+            own == Some(id) && handle.view.borrow().stopped_at.is_none()
         });
         found.map(|known| known.arn.clone())
     }
@@ -357,12 +380,20 @@ impl TaskEngine {
             .collect()
     }
 
-    /// What the steps of tasks that are over worked on.
-    pub(crate) fn over(&self) -> Vec<TaskContext> {
+    /// What the steps of tasks that have stopped worked on, where they had
+    /// volumes.
+    pub(crate) fn stopped_with_volumes(&self) -> Vec<TaskContext> {
         let deps = &self.inner.deps;
-        let tasks = self.tasks().into_iter();
-        let over = tasks.filter(|task| task.record.stopped_at.is_some());
-        over.filter_map(|task| task.plan)
+        let tasks = self.inner.tasks.lock();
+        let plans = tasks.values().filter_map(|known| match &known.state {
+            State::AtWork(handle) => {
+                handle.view.borrow().stopped_at?;
+                handle.plan.clone()
+            }
+            State::Over(over) => over.plan_with_volumes.clone(),
+        });
+        plans
+            .filter(|plan| !plan.volumes.is_empty())
             .map(|plan| TaskContext {
                 services: Arc::clone(&deps.services),
                 dir: deps.files.task_dir(&plan.id),
@@ -371,17 +402,10 @@ impl TaskEngine {
             .collect()
     }
 
-    /// Every task the agent knows.
+    /// Every task at work: that has not stopped, or has more to report.
     pub fn tasks(&self) -> Vec<TaskView> {
         let tasks = self.inner.tasks.lock();
-        tasks
-            .values()
-            .map(|known| TaskView {
-                arn: known.arn.clone(),
-                plan: known.handle.plan.clone(),
-                record: Arc::clone(&known.handle.view.borrow()),
-            })
-            .collect()
+        tasks.values().filter_map(Known::view).collect()
     }
 }
 

@@ -40,7 +40,7 @@ async fn finish(services: &Services, engine: &TaskEngine) {
     if left.is_empty() && files.is_empty() {
         return;
     }
-    for cx in engine.over() {
+    for cx in engine.stopped_with_volumes() {
         let has_file = cx.plan.volumes.values().any(|volume| {
             volume.goes_with_task()
                 && volume

@@ -310,9 +310,8 @@ impl Session {
         &mut self,
         message: IamRoleCredentialsMessage,
     ) -> Vec<Message> {
-        let is_known =
-            self.engine.tasks().iter().any(|task| task.arn == message.task_arn);
-        if !is_known {
+        let id = task_id(&message.task_arn);
+        if !id.is_ok_and(|id| self.engine.is_known(&id)) {
             tracing::error!(
                 task = message.task_arn,
                 "credentials of an unknown task"

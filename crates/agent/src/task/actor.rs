@@ -60,8 +60,16 @@ pub(crate) struct ActorDeps {
     pub(crate) files: TaskFiles,
     /// Reports on their way, of all tasks together.
     pub(crate) permits: Arc<Semaphore>,
-    /// Ids of tasks that are over and forgotten.
-    pub(crate) forgotten: mpsc::Sender<String>,
+    /// Told when a task is over.
+    pub(crate) over: mpsc::Sender<TaskOver>,
+}
+
+/// A task of which nothing is left to do but to forget it.
+#[derive(Debug)]
+pub(crate) struct TaskOver {
+    pub(crate) id: String,
+    /// When it may be forgotten.
+    pub(crate) forget_at: Timestamp,
 }
 
 /// Starts the actor of a task whose record is already kept.
@@ -150,6 +158,12 @@ impl Actor {
             let wake_at = self.advance();
             let retry = self.keep().await;
             self.start_submitting();
+            if let Some(forget_at) = self.forget_at() {
+                let Actor { deps, id, .. } = self;
+                // The agent's end is the end of all.
+                let _ = deps.over.send(TaskOver { id, forget_at }).await;
+                return answer_late(inbox).await;
+            }
             let timer = self.next_timer(wake_at, retry);
             tokio::select! {
                 command = inbox.recv() => match command {
@@ -170,10 +184,6 @@ impl Actor {
                     self.is_dirty = true;
                 }
                 () = sleep_until(timer) => {}
-            }
-            if self.is_over() {
-                self.forget().await;
-                return answer_late(inbox).await;
             }
         }
     }
@@ -447,47 +457,28 @@ impl Actor {
             let millis = at.millis_since(self.now()).max(0);
             now + Duration::from_millis(u64::try_from(millis).unwrap_or(0))
         };
-        let cleanup = self.cleanup_at().map(after);
-        [wake_at.map(after), retry, self.gather_until, cleanup]
+        [wake_at.map(after), retry, self.gather_until]
             .into_iter()
             .flatten()
             .min()
     }
 
-    /// When a stopped task may be forgotten; `None` while it may not.
-    fn cleanup_at(&self) -> Option<Timestamp> {
+    /// When the task may be forgotten; `None` while there is more to do.
+    fn forget_at(&self) -> Option<Timestamp> {
         let stopped_at = self.record.stopped_at?;
-        if !self.record.outbox.is_empty() || !self.logs_open.is_empty() {
-            return None;
-        }
+        let is_over = self.record.outbox.is_empty()
+            && self.logs_open.is_empty()
+            && self.runners.is_empty()
+            && self.acks.is_empty()
+            && self.gather_until.is_none()
+            && !self.is_dirty;
         let wait = self.deps.services.config.cleanup_wait.as_millis();
-        Some(stopped_at.plus_millis(i64::try_from(wait).unwrap_or(i64::MAX)))
-    }
-
-    fn is_over(&self) -> bool {
-        self.runners.is_empty()
-            && !self.is_dirty
-            && self.cleanup_at().is_some_and(|at| self.now() >= at)
-    }
-
-    /// Removes all that is left of a task that is over.
-    async fn forget(&self) {
-        let containers = self.plan.iter().flat_map(|plan| &plan.containers);
-        for container in containers {
-            let removed =
-                self.deps.services.runtime.log_remove(&container.id).await;
-            if let Err(error) = removed {
-                tracing::warn!(container = container.id, %error, "log kept");
-            }
-        }
-        if let Err(error) = self.deps.files.remove(&self.id).await {
-            tracing::warn!(task = self.id, %error, "files kept");
-        }
-        let _ = self.deps.forgotten.send(self.id.clone()).await;
+        let wait = i64::try_from(wait).unwrap_or(i64::MAX);
+        is_over.then(|| stopped_at.plus_millis(wait))
     }
 }
 
-/// Answers who asked a task to stop just when it was forgotten: a question
+/// Answers who asked a task to stop just when it was over: a question
 /// left in the inbox would keep them waiting for as long as others may ask.
 async fn answer_late(mut inbox: mpsc::Receiver<TaskCommand>) {
     inbox.close();

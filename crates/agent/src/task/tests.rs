@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::runtime::ExitReason;
 use crate::runtime::fake::Script;
+use crate::task::decode::task_id;
 use crate::task::record::Desired;
 use crate::test_support::{Rig, TASK_ARN, id_of, stop_of, task};
 
@@ -395,13 +396,18 @@ async fn a_stopped_task_is_forgotten_after_three_hours() {
     let script = Script { exits: Some(0), ..Script::default() };
     rig.runtime.script("once", script);
     let engine = rig.engine();
-    let containers = json!([{"name": "once", "image": "once"}]);
-    engine.accept(task(containers)).await.unwrap();
+    let task = task(json!([{"name": "once", "image": "once"}]));
+    engine.accept(task.clone()).await.unwrap();
     rig.reported("STOPPED").await;
-    assert_eq!(engine.tasks().len(), 1);
+    // It is over, and not started when its payload comes again.
+    rig.until("over", || engine.tasks().is_empty().then_some(())).await;
+    let id = task_id(&task.arn).unwrap();
     tokio::time::sleep(Duration::from_secs(3 * 60 * 60 - 60)).await;
-    assert_eq!(engine.tasks().len(), 1);
-    rig.until("forgotten", || engine.tasks().is_empty().then_some(())).await;
+    assert!(engine.is_known(&id));
+    engine.accept(task.clone()).await.unwrap();
+    engine.accept(stop_of(&task)).await.unwrap();
+    assert!(engine.tasks().is_empty());
+    rig.until("forgotten", || (!engine.is_known(&id)).then_some(())).await;
     let tasks = std::fs::read_dir(rig.dir.path().join("tasks")).unwrap();
     assert_eq!(tasks.count(), 0);
     let unlog = format!("unlog {}", id_of("once"));
