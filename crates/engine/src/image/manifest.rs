@@ -246,9 +246,7 @@ impl Platform {
             (_, None) => Some(1),
             // amd64/v2 and above need a newer processor than we can promise.
             (None, Some(offered)) => (offered <= 1).then_some(1),
-            (Some(own), Some(offered)) => {
-                (offered <= own).then_some(offered + 1)
-            }
+            (Some(own), Some(offered)) => (offered <= own).then(|| offered + 1),
         }
     }
 

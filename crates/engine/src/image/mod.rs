@@ -14,6 +14,8 @@ mod behavior;
 pub mod build;
 mod collect;
 mod digest;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod layer;
 mod load;
 mod manifest;

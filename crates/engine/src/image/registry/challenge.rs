@@ -17,7 +17,7 @@ impl Challenge {
 }
 
 /// Reads all challenges of a response; what makes no sense is skipped.
-pub(super) fn parse(headers: &HeaderMap) -> Vec<Challenge> {
+pub(in crate::image) fn parse(headers: &HeaderMap) -> Vec<Challenge> {
     headers
         .get_all(header::WWW_AUTHENTICATE)
         .iter()

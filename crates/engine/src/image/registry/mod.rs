@@ -8,6 +8,9 @@
 //! redirect from https to http; credentials on their way to another host.
 
 mod blob;
+#[cfg(fuzzing)]
+pub(super) mod challenge;
+#[cfg(not(fuzzing))]
 mod challenge;
 mod endpoint;
 mod error;
