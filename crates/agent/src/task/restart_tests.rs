@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::engine::TaskEngine;
+use crate::store::TaskFiles;
 use crate::task::record::{ContainerRecord, Desired, HealthStatus};
 use crate::test_support::{Rig, TASK_ID, id_of, killed, stop_of, task};
 
@@ -25,8 +26,11 @@ fn containers() -> Value {
     ])
 }
 
-fn web(engine: &TaskEngine) -> ContainerRecord {
-    engine.tasks()[0].record.containers["web"].clone()
+/// As it is kept, also when the task is over.
+fn web(rig: &Rig) -> ContainerRecord {
+    let files = TaskFiles::open(rig.dir.path()).unwrap();
+    let (records, _) = files.load().unwrap();
+    records[0].containers["web"].clone()
 }
 
 fn count(rig: &Rig, call: &str) -> usize {
@@ -65,12 +69,12 @@ async fn stopped(rig: &Rig, engine: &TaskEngine) -> Value {
 async fn an_essential_container_is_started_again_and_again() {
     let rig = Rig::new();
     let engine = running(&rig, containers()).await;
-    let first = web(&engine);
+    let first = web(&rig);
     let mut end_ms = 1_000 + PERIOD_MS;
     for times in 1..=3 {
         rig.runtime.exit_at(&id_of("web"), 3, end_ms);
         called(&rig, "restart", times).await;
-        let known = web(&engine);
+        let known = web(&rig);
         assert_eq!(usize::try_from(known.restart_count).unwrap(), times);
         assert_eq!(known.restarting, None);
         assert_eq!(known.status, first.status);
@@ -93,12 +97,12 @@ async fn short_runs_and_ignored_codes_are_ends() {
         [(3, PERIOD_MS + 999), (0, 10 * PERIOD_MS), (7, 10 * PERIOD_MS)]
     {
         let rig = Rig::new();
-        let engine = running(&rig, containers()).await;
+        let _engine = running(&rig, containers()).await;
         rig.runtime.exit_at(&id_of("web"), code, end_ms);
         let report = rig.reported("STOPPED").await;
         let ends = report["containers"].to_string();
         assert!(ends.contains("143"), "the other one is stopped: {ends}");
-        assert_eq!(web(&engine).exit_code, Some(code));
+        assert_eq!(web(&rig).exit_code, Some(code));
         assert_eq!(count(&rig, "restart"), 0);
     }
 }
@@ -106,13 +110,13 @@ async fn short_runs_and_ignored_codes_are_ends() {
 #[tokio::test(start_paused = true)]
 async fn a_second_run_that_is_short_is_an_end() {
     let rig = Rig::new();
-    let engine = running(&rig, containers()).await;
+    let _engine = running(&rig, containers()).await;
     rig.runtime.exit_at(&id_of("web"), 3, 2 * PERIOD_MS);
     called(&rig, "restart", 1).await;
     rig.runtime.exit_at(&id_of("web"), 4, 2 * PERIOD_MS + 2_000);
     rig.reported("STOPPED").await;
-    assert_eq!(web(&engine).exit_code, Some(4));
-    assert_eq!(web(&engine).restart_count, 1);
+    assert_eq!(web(&rig).exit_code, Some(4));
+    assert_eq!(web(&rig).restart_count, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,7 +140,7 @@ async fn a_policy_that_is_off_or_a_task_that_stops_restarts_nothing() {
     // It waits for the other one, and ends by itself meanwhile.
     rig.runtime.exit_at(&id_of("web"), 3, 10 * PERIOD_MS);
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(web(&engine).exit_code, Some(3));
+    assert_eq!(web(&rig).exit_code, Some(3));
     assert_eq!(count(&rig, "restart"), 0);
 }
 
@@ -156,7 +160,7 @@ async fn a_stop_during_the_restart_stops_it() {
     }
     let engine = rig.engine();
     rig.runtime.exit_at(&id_of("web"), 3, 2 * PERIOD_MS);
-    rig.until("restarting", || web(&engine).restarting.map(drop)).await;
+    rig.until("restarting", || web(&rig).restarting.map(drop)).await;
     let end = stopped(&rig, &engine).await;
     assert_eq!(end["exitCode"], 3);
     assert_eq!(count(&rig, "restart"), 0);
@@ -165,11 +169,11 @@ async fn a_stop_during_the_restart_stops_it() {
 #[tokio::test(start_paused = true)]
 async fn a_restart_that_fails_is_the_end_with_a_reason() {
     let rig = Rig::new();
-    let engine = running(&rig, containers()).await;
+    let _engine = running(&rig, containers()).await;
     rig.runtime.fail("restart");
     rig.runtime.exit_at(&id_of("web"), 3, 2 * PERIOD_MS);
     rig.reported("STOPPED").await;
-    let known = web(&engine);
+    let known = web(&rig);
     assert_eq!(known.exit_code, Some(3));
     let reason = known.reason.unwrap();
     assert!(reason.starts_with("CannotStartContainerError: "), "{reason}");
@@ -185,8 +189,8 @@ async fn health_starts_anew() {
     let mut checked = containers();
     checked[0]["healthCheckType"] = json!("docker");
     checked[0]["dockerConfig"] = json!({"config": config.to_string()});
-    let engine = running(&rig, checked).await;
-    let health = || web(&engine).health.status;
+    let _engine = running(&rig, checked).await;
+    let health = || web(&rig).health.status;
     let is_healthy = || (health() == HealthStatus::Healthy).then_some(());
     rig.until("healthy", is_healthy).await;
     rig.runtime.exit_at(&id_of("web"), 3, 2 * PERIOD_MS);
@@ -204,7 +208,7 @@ async fn an_agent_killed_in_a_restart_is_followed_by_one_that_ends_it() {
         rig.runtime.world.lock().hanging.insert("restart".into());
         rig.runtime.exit_at(&id_of("web"), 3, 2 * PERIOD_MS);
         called(&rig, "restart", 1).await;
-        assert!(web(&engine).restarting.is_some());
+        assert!(web(&rig).restarting.is_some());
         killed(engine).await;
         rig.runtime.world.lock().hanging.clear();
         if is_restarted {
@@ -219,7 +223,7 @@ async fn an_agent_killed_in_a_restart_is_followed_by_one_that_ends_it() {
         let engine = rig.engine();
         let times = if is_restarted { 4 } else { 2 };
         called(&rig, "restart", times).await;
-        let known = web(&engine);
+        let known = web(&rig);
         assert_eq!(known.restart_count, 1 + u32::from(is_restarted));
         assert_eq!(known.restarting, None);
         let end = stopped(&rig, &engine).await;
@@ -233,9 +237,9 @@ async fn an_agent_killed_before_the_exit_restarts_after_it() {
     let engine = running(&rig, containers()).await;
     killed(engine).await;
     rig.runtime.exit_at(&id_of("web"), 3, 2 * PERIOD_MS);
-    let engine = rig.engine();
+    let _engine = rig.engine();
     called(&rig, "restart", 1).await;
-    assert_eq!(web(&engine).restart_count, 1);
+    assert_eq!(web(&rig).restart_count, 1);
 }
 
 #[tokio::test(start_paused = true)]
