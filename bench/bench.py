@@ -28,6 +28,7 @@ import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
 
+import ingest
 import parameters
 from measure import (
     IMAGE, MINATO, SERVE, Docker, Minato, awsvpc, client, definition, docker_image, make_image, ms,
@@ -413,7 +414,8 @@ def case_service(work):
 
 
 CASES = dict(start=case_start, run=case_run, api=case_api, pull=case_pull, service=case_service,
-             whole=parameters.case_whole, churn=parameters.case_churn)
+             whole=parameters.case_whole, churn=parameters.case_churn,
+             ingest=ingest.case_ingest)
 
 
 def machine():

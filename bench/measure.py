@@ -124,7 +124,7 @@ def make_image(work):
     for folder in ("bin", "etc", "tmp"):
         (root / folder).mkdir(parents=True)
     shutil.copy("/bin/busybox", root / "bin/busybox")
-    for applet in ("sh", "sleep", "echo", "true"):
+    for applet in ("sh", "sleep", "echo", "true", "yes", "head"):
         (root / "bin" / applet).symlink_to("busybox")
     (root / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
     archive = work / "image.tar"
