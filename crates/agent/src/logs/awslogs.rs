@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::batch::{Assembler, Event, Mark, batch_len};
 use super::checkpoint::Checkpoint;
-use super::pump::{Pump, RunWatch};
+use super::pump::{Pump, READ_AGAIN, RunWatch};
 use crate::agent::Services;
 use crate::api::{ApiCallError, ApiService, call};
 use crate::backoff::Backoff;
@@ -89,7 +89,10 @@ impl Worker {
                 Ok(chunk) => chunk,
                 Err(error) => {
                     self.warn("its log cannot be read", &error);
-                    return;
+                    if self.runs.ends_within(READ_AGAIN).await {
+                        return;
+                    }
+                    continue;
                 }
             };
             if chunk.lost_lines > 0 {

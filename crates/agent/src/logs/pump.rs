@@ -5,6 +5,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+/// How long a log that cannot be read is left alone. Where only a part of it
+/// is damaged, the next part can be.
+pub(crate) const READ_AGAIN: Duration = Duration::from_secs(10);
+
 /// A running pump.
 #[derive(Debug)]
 pub struct Pump {
@@ -78,6 +82,11 @@ impl RunWatch {
         let is_more = runs.restarts > before;
         self.restarts = runs.restarts;
         is_more
+    }
+
+    /// Whether the container ends for good within a while, or has.
+    pub(crate) async fn ends_within(&self, wait: Duration) -> bool {
+        tokio::time::timeout(wait, self.clone().last_end()).await.is_ok()
     }
 
     /// Waits until the container has ended for good.

@@ -16,7 +16,7 @@ use super::batch::Mark;
 use super::checkpoint::Checkpoint;
 use super::connection::{Connection, Destination, SendLogError};
 use super::gelf;
-use super::pump::{Pump, RunWatch};
+use super::pump::{Pump, READ_AGAIN, RunWatch};
 use super::record::{Piece, Pieces, Writer};
 use crate::agent::Services;
 use crate::backoff::Backoff;
@@ -102,7 +102,10 @@ impl Shipper {
                 Ok(chunk) => chunk,
                 Err(error) => {
                     self.warn("its log cannot be read", &error);
-                    return;
+                    if self.runs.ends_within(READ_AGAIN).await {
+                        return;
+                    }
+                    continue;
                 }
             };
             let is_end = chunk.end;

@@ -20,7 +20,7 @@ pub use minato_engine::container::{
     BindMount, Capabilities, ContainerId, ContainerSpec, ContainerState,
     DeviceMapping, ExecOutput, ExecSpec, Exit, ExitReason, LogLimits, Netns,
     Resources, SecretEnv, Started, Terminal, TerminalInput, TerminalSize,
-    TmpfsMount, Ulimit,
+    TmpfsMount, Ulimit, WhenLogFull,
 };
 pub use minato_engine::image::PullBehavior;
 pub use minato_engine::network::{

@@ -15,7 +15,7 @@ use super::{ContainerContext, Step, StepError, link_env, namespaces};
 use crate::config::TaskEndpoint;
 use crate::runtime::{
     Capabilities, ContainerId, ContainerSpec, ImageFacts, LogLimits, Netns,
-    Resources, Ulimit,
+    Resources, Ulimit, WhenLogFull,
 };
 use crate::task::plan::{
     AwslogsPlan, ContainerPlan, LogPlan, NetworkPlan, TaskPlan,
@@ -35,8 +35,8 @@ const API_VARIABLE: &str = "AWS_ENDPOINT_URL";
 /// The least memory limit; ECS raises a smaller one to it.
 const MEMORY_MIN: u64 = 6 << 20;
 
-/// Log kept for a destination that does not keep up, in mode `blocking`: the
-/// container is not blocked, so this is how far it may run ahead.
+/// Log kept for a destination that does not keep up, in mode `blocking`: how
+/// far the container may run ahead before it is blocked.
 const BLOCKING_LOG_BYTES: u64 = 256 << 20;
 
 impl Step<ContainerContext, ContainerFacts> for Create {
@@ -294,23 +294,25 @@ fn ulimits(cx: &ContainerContext) -> Vec<Ulimit> {
 fn log_limits(log: &LogPlan) -> LogLimits {
     let buffer = |bytes: Option<u64>| {
         let segments = LogLimits::default();
-        let bytes = bytes.unwrap_or(BLOCKING_LOG_BYTES);
+        let (bytes, when_full) = match bytes {
+            Some(bytes) => (bytes, WhenLogFull::DropOldest),
+            None => (BLOCKING_LOG_BYTES, WhenLogFull::Block),
+        };
         let max_bytes = bytes.max(segments.segment_bytes);
-        LogLimits { max_bytes, ..segments }
+        LogLimits { max_bytes, when_full, ..segments }
     };
     match log {
         LogPlan::JsonFile { max_size_bytes, max_files, .. } => LogLimits {
             segment_bytes: *max_size_bytes,
             max_bytes: max_size_bytes.saturating_mul(u64::from(*max_files)),
+            when_full: WhenLogFull::DropOldest,
         },
         LogPlan::Awslogs(AwslogsPlan { max_buffer_bytes, .. }) => {
             buffer(*max_buffer_bytes)
         }
         LogPlan::Remote(remote) => buffer(remote.max_buffer_bytes),
         // The engine always writes; this is the least it can be told.
-        LogPlan::None => {
-            LogLimits { segment_bytes: 64 << 10, max_bytes: 64 << 10 }
-        }
+        LogPlan::None => LogLimits::LEAST,
     }
 }
 

@@ -60,8 +60,7 @@ impl Step<TaskContext, TaskFacts> for SharedNamespaces {
             spec.capabilities =
                 Capabilities { add: vec![], drop: vec!["ALL".into()] };
             spec.no_new_privileges = true;
-            spec.log =
-                LogLimits { segment_bytes: 64 << 10, max_bytes: 64 << 10 };
+            spec.log = LogLimits::LEAST;
             let runtime = &cx.services.runtime;
             runtime.create(&spec).await.map_err(StepError::of(KIND))?;
             let started = runtime.start(&id, SecretEnv::default()).await;

@@ -349,16 +349,45 @@ pub struct DeviceMapping {
 pub struct LogLimits {
     /// Size at which a new segment begins.
     pub segment_bytes: u64,
-    /// Most bytes kept unread; beyond it the oldest segment goes and the
-    /// reader is told how many lines went with it.
+    /// Most bytes kept unread, and a segment's more.
     pub max_bytes: u64,
+    /// What happens beyond that.
+    #[serde(default)]
+    pub when_full: WhenLogFull,
+}
+
+/// What happens when a container writes faster than its log is read.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize,
+)]
+pub enum WhenLogFull {
+    /// The oldest segment goes, and the reader is told how many lines went
+    /// with it.
+    #[default]
+    DropOldest,
+    /// The container waits where it writes, until the reader has acknowledged
+    /// a segment.
+    Block,
+}
+
+impl LogLimits {
+    /// The least there is: for output that nobody wants.
+    pub const LEAST: LogLimits = LogLimits {
+        segment_bytes: 64 << 10,
+        max_bytes: 64 << 10,
+        when_full: WhenLogFull::DropOldest,
+    };
 }
 
 impl Default for LogLimits {
     fn default() -> Self {
         // A reader that is a whole restart behind loses nothing at 64 MiB;
         // a segment is what `acknowledge` frees at a time.
-        LogLimits { segment_bytes: 1 << 20, max_bytes: 64 << 20 }
+        LogLimits {
+            segment_bytes: 1 << 20,
+            max_bytes: 64 << 20,
+            when_full: WhenLogFull::DropOldest,
+        }
     }
 }
 

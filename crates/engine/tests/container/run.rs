@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use minato_engine::cgroup::TaskLimits;
 use minato_engine::container::{
-    ContainerError, ExecSpec, LogEntry, LogPosition, Resources,
+    ContainerError, ContainerState, ExecSpec, LogEntry, LogPosition, Resources,
+    WhenLogFull,
 };
 
 use super::support::{Host, PATIENCE, is_possible, until, within};
@@ -204,6 +205,50 @@ async fn logs_are_followed_while_it_runs_and_across_restarts() {
     assert_eq!(seen.len(), 3000);
     assert!((0..3000).all(|n| text(n) == format!("line {n}")));
     assert!(seen.windows(2).all(|two| two[0].time_ns <= two[1].time_ns));
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_container_that_may_not_lose_lines_waits_for_its_reader() {
+    if !is_possible() {
+        return;
+    }
+    let mut host = Host::new().await;
+    let mut spec = host.spec("c1", "yes 0123456789 | head -n 200000; echo end");
+    spec.log.segment_bytes = 64 << 10;
+    spec.log.max_bytes = 256 << 10;
+    spec.log.when_full = WhenLogFull::Block;
+    host.containers.create(&spec).await.unwrap();
+    host.containers.start(&spec.id).await.unwrap();
+    // Nobody reads, also across a restart: it gets no further.
+    let logs = host.root("c1").join("logs");
+    let size = || {
+        let entries = std::fs::read_dir(&logs).into_iter().flatten().flatten();
+        entries.map(|it| it.metadata().map_or(0, |it| it.len())).sum::<u64>()
+    };
+    within(async {
+        while size() < spec.log.max_bytes {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    host.restart().await;
+    assert!(size() <= spec.log.max_bytes + (128 << 10));
+    let state = host.containers.state(&spec.id).unwrap();
+    assert!(matches!(state, ContainerState::Running(_)), "{state:?}");
+    let mut log =
+        host.containers.logs(&spec.id, LogPosition::default()).unwrap();
+    let mut lines = 0;
+    while let Some(entry) = within(log.next()).await.unwrap() {
+        let LogEntry::Line(_) = entry else { panic!("{entry:?}") };
+        lines += 1;
+        if lines % 1000 == 0 {
+            log.acknowledge(log.position()).unwrap();
+        }
+    }
+    assert_eq!(lines, 200_001);
+    let exit = within(host.containers.wait(&spec.id)).await.unwrap();
+    assert_eq!(exit.code, 0);
     host.close().await;
 }
 

@@ -150,26 +150,43 @@ impl LogReader {
         }
     }
 
-    /// Decodes one chunk, moving to the next segment when one is used up.
+    /// Decodes one chunk, moving to the next segment when one is used up, or
+    /// when no more of it can be read: what is missing is then told as
+    /// dropped.
     fn fill(&mut self) -> Result<(), ReadLogError> {
         loop {
-            if self.segment.is_none() && !self.open_segment()? {
-                return Ok(());
-            }
             // Whether there is a later segment is asked first: only then is
             // the end of this one final.
             let next = self
                 .segments()?
                 .into_iter()
                 .find(|number| *number > self.ahead.segment);
-            if self.decode_chunk()? {
-                return Ok(());
+            match (self.fill_from_segment(), next) {
+                (Ok(true), _) => return Ok(()),
+                (Ok(false), None) => return Ok(()),
+                (Err(error), None) => return Err(error),
+                (Ok(false) | Err(ReadLogError::Damaged { .. }), Some(next)) => {
+                    self.segment = None;
+                    self.ahead = LogPosition {
+                        segment: next,
+                        offset: 0,
+                        line: self.ahead.line,
+                    };
+                }
+                (Err(error @ ReadLogError::Io { .. }), Some(_)) => {
+                    return Err(error);
+                }
             }
-            let Some(next) = next else { return Ok(()) };
-            self.segment = None;
-            self.ahead =
-                LogPosition { segment: next, offset: 0, line: self.ahead.line };
         }
+    }
+
+    /// Decodes one chunk of the segment where reading goes on; says whether
+    /// any entry came.
+    fn fill_from_segment(&mut self) -> Result<bool, ReadLogError> {
+        if self.segment.is_none() && !self.open_segment()? {
+            return Ok(false);
+        }
+        self.decode_chunk()
     }
 
     /// Opens the segment where reading goes on, or the next one there is.
@@ -228,12 +245,17 @@ impl LogReader {
             }
         }
         let mut rest = &chunk[..filled];
-        while let Some((line, used)) =
-            decode_record(rest).map_err(|()| ReadLogError::Damaged {
-                path: path.clone(),
-                offset: self.ahead.offset,
-            })?
-        {
+        loop {
+            let (line, used) = match decode_record(rest) {
+                Ok(Some(decoded)) => decoded,
+                Ok(None) => break,
+                // What came before the damage is handed out first.
+                Err(()) if !self.ready.is_empty() => break,
+                Err(()) => {
+                    let offset = self.ahead.offset;
+                    return Err(ReadLogError::Damaged { path, offset });
+                }
+            };
             rest = &rest[used..];
             self.ahead.offset += used as u64;
             self.ahead.line += 1;

@@ -3,10 +3,10 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::container::LogLimits;
+use crate::container::{LogLimits, WhenLogFull};
 
 fn limits(segment_bytes: u64, max_bytes: u64) -> LogLimits {
-    LogLimits { segment_bytes, max_bytes }
+    LogLimits { segment_bytes, max_bytes, ..LogLimits::default() }
 }
 
 fn read_all(reader: &mut LogReader) -> Vec<LogEntry> {
@@ -157,6 +157,80 @@ fn acknowledged_segments_make_room_without_loss() {
         reader.acknowledge(reader.position()).unwrap();
     }
     assert!(size_of_dir(dir.path()) < 200 << 10);
+}
+
+#[test]
+fn one_that_may_not_lose_lines_is_full_until_a_segment_is_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let max = 256 << 10;
+    let block = LogLimits { when_full: WhenLogFull::Block, ..limits(0, max) };
+    let mut writer = LogWriter::new(dir.path(), block);
+    let mut reader = LogReader::open(dir.path(), LogPosition::default());
+    let mut written = 0;
+    for round in 0..5 {
+        while !writer.is_full() {
+            let line = format!("{written:0>99}\n");
+            writer.take(LogStream::Stdout, line.as_bytes(), written);
+            written += 1;
+            assert!(size_of_dir(dir.path()) <= max + 200, "round {round}");
+        }
+        // Reading alone makes no room: what was read may be read again.
+        let entries = read_all(&mut reader);
+        assert!(writer.is_full());
+        reader.acknowledge(reader.position()).unwrap();
+        assert!(!writer.is_full());
+        let Some(LogEntry::Line(last)) = entries.last() else { panic!() };
+        assert_eq!(last.time_ns + 1, written);
+        assert!(
+            !entries.iter().any(|it| matches!(it, LogEntry::Dropped { .. }))
+        );
+    }
+}
+
+#[test]
+fn damage_costs_the_rest_of_its_segment_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = LogWriter::new(dir.path(), limits(0, 1 << 20));
+    for n in 0..3_000 {
+        writer.take(LogStream::Stdout, format!("{n:0>99}\n").as_bytes(), n);
+    }
+    let spoil = |number: u64, at: usize| {
+        let path = segment_path(dir.path(), number);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.truncate(at + 100);
+        bytes[at..].fill(0xff);
+        std::fs::write(&path, bytes).unwrap();
+    };
+    // In the middle of one, and where another should begin.
+    let record = RECORD_HEADER_BYTES + 99;
+    spoil(1, SEGMENT_HEADER_BYTES + 10 * record);
+    spoil(3, 0);
+    let mut reader = LogReader::open(dir.path(), LogPosition::default());
+    let entries = read_all(&mut reader);
+    let lost: Vec<u64> = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            LogEntry::Dropped { lines } => Some(*lines),
+            LogEntry::Line(_) => None,
+        })
+        .collect();
+    assert_eq!(lost.len(), 2, "{lost:?}");
+    let read = entries.len() - lost.len();
+    assert_eq!(read as u64 + lost.iter().sum::<u64>(), 3_000);
+    let Some(LogEntry::Line(last)) = entries.last() else { panic!() };
+    assert_eq!(last.time_ns, 2_999);
+    // In the last one there is nowhere to go on.
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = LogWriter::new(dir.path(), limits(0, 1 << 20));
+    writer.take(LogStream::Stdout, b"one\ntwo\n", 1);
+    let path = segment_path(dir.path(), 0);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let second = SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES + 3;
+    bytes[second..].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    let mut reader = LogReader::open(dir.path(), LogPosition::default());
+    assert!(matches!(reader.try_next(), Ok(Some(LogEntry::Line(_)))));
+    assert!(matches!(reader.try_next(), Err(ReadLogError::Damaged { .. })));
 }
 
 #[test]

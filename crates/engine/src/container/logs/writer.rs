@@ -1,4 +1,5 @@
-//! The shim's side: takes what the container writes, never makes it wait.
+//! The shim's side: takes what the container writes, and makes it wait only
+//! where it is told to ([`WhenLogFull::Block`]).
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -9,7 +10,7 @@ use super::{
     FLAG_PARTIAL, FLAG_STDERR, LINE_MAX_BYTES, LogStream, MAGIC,
     RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, segment_path, segments, u64_at,
 };
-use crate::container::LogLimits;
+use crate::container::{LogLimits, WhenLogFull};
 
 /// Smallest segment: a few lines of the longest kind.
 const SEGMENT_MIN_BYTES: u64 = 64 << 10;
@@ -102,6 +103,7 @@ impl LogWriter {
         let limits = LogLimits {
             segment_bytes,
             max_bytes: limits.max_bytes.max(2 * segment_bytes),
+            when_full: limits.when_full,
         };
         let Found { finished, next_segment, next_line } = Found::in_dir(dir);
         LogWriter {
@@ -154,6 +156,27 @@ impl LogWriter {
             self.complete(stream, b"", time_ns, false);
         }
         self.flush()
+    }
+
+    /// Whether the container is to wait until the reader has acknowledged
+    /// more. To be asked before every read, also while nothing comes: the
+    /// reader does not say when it has.
+    pub(crate) fn is_full(&mut self) -> bool {
+        if self.limits.when_full != WhenLogFull::Block {
+            return false;
+        }
+        let open = self.segment.as_ref().map_or(0, |segment| segment.bytes);
+        let finished: u64 = self.finished.iter().map(|(_, size)| size).sum();
+        let mut total = open + finished;
+        // Segments are acknowledged from the oldest on.
+        while total >= self.limits.max_bytes
+            && let Some((number, size)) = self.finished.front()
+            && !segment_path(&self.dir, *number).exists()
+        {
+            total -= size;
+            self.finished.pop_front();
+        }
+        total >= self.limits.max_bytes
     }
 
     /// Makes the next write need a new segment, as a failed one does.
@@ -271,6 +294,9 @@ impl LogWriter {
     /// Makes room for one more segment. Those the reader has acknowledged are
     /// gone already and cost nothing.
     fn drop_oldest(&mut self) {
+        if self.limits.when_full == WhenLogFull::Block {
+            return;
+        }
         let dir = &self.dir;
         self.finished.retain(|(n, _)| segment_path(dir, *n).exists());
         let mut total: u64 = self.finished.iter().map(|(_, size)| size).sum();

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::connection::{Connection, Executing, Role};
 use super::exec;
@@ -29,6 +29,8 @@ const READ_BYTES: usize = 32 << 10;
 const CONNECTIONS_MAX: usize = 64;
 /// How long watchers have to take the news of the end.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How often a full log is looked at, while its container waits.
+const FULL_LOG_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 /// What a stream may still hold when its writers are dead: a pipe's buffer,
 /// and what a shared process namespace's survivors add.
 const DRAIN_MAX_BYTES: usize = 4 << 20;
@@ -137,14 +139,15 @@ impl Shim<'_> {
         Ok(())
     }
 
-    fn wait(&self, listener: &UnixListener) -> io::Result<Vec<Source>> {
+    fn wait(&mut self, listener: &UnixListener) -> io::Result<Vec<Source>> {
         let input = PollFlags::IN;
+        let is_log_full = self.logs.is_full();
         let mut sources = vec![Source::Init, Source::Listener];
         let mut polled = vec![
             PollFd::new(&self.container.pidfd, input),
             PollFd::new(listener, input),
         ];
-        for stream in &self.streams {
+        for stream in self.streams.iter().filter(|_| !is_log_full) {
             sources.push(Source::Stream(stream.kind));
             polled.push(PollFd::new(&stream.fd, input));
         }
@@ -164,7 +167,8 @@ impl Shim<'_> {
                 }
             }
         }
-        match poll(&mut polled, None) {
+        let longest = is_log_full.then_some(&FULL_LOG_EVERY);
+        match poll(&mut polled, longest) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
@@ -385,7 +389,7 @@ impl Shim<'_> {
                     break;
                 };
                 let mut set = [PollFd::new(&stream.fd, PollFlags::IN)];
-                let now = rustix::event::Timespec::default();
+                let now = Timespec::default();
                 if !matches!(poll(&mut set, Some(&now)), Ok(1..)) {
                     break;
                 }
