@@ -1,12 +1,12 @@
 //! Where containers' output goes.
 //!
 //! The shim writes every container's output to files on the host, whatever
-//! its log driver, so a container is never blocked by a slow reader and its
-//! output outlives the agent; mode `non-blocking` and its buffer's size only
-//! say how much of it is kept. What reads those files and sends them on is a
-//! [`Pump`]: `awslogs` to CloudWatch Logs, `ship` as records to Fluentd, a
-//! task's own log router (`firelens`), syslog, GELF, the journal, and to
-//! files as Docker writes them. `none` keeps the least.
+//! its log driver, so it outlives the agent, and a slow reader is felt late: in
+//! mode `non-blocking` the oldest lines beyond its buffer's size go, and in
+//! mode `blocking` the container waits when much is unread. What reads those
+//! files and sends them on is a [`Pump`]: `awslogs` to CloudWatch Logs, `ship` as
+//! records to Fluentd, a task's own log router (`firelens`), syslog, GELF, the
+//! journal, and to files as Docker writes them. `none` keeps the least.
 
 pub mod awslogs;
 pub(crate) mod batch;
