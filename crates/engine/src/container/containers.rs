@@ -25,6 +25,7 @@ use super::logs::{LogPosition, LogReader};
 use super::monitor::{self, ShimConnection};
 use super::overlay;
 use super::paths::ContainerPaths;
+use super::program::Program;
 use super::protocol::{Answer, Launch, RequestBody, Running};
 use super::{
     ContainerId, ContainerSpec, ContainerState, ContainerStats, ExecOutput,
@@ -91,6 +92,8 @@ pub struct Containers {
 #[derive(Debug)]
 struct Inner {
     config: ContainersConfig,
+    /// The first of `config.shim_command`.
+    program: Program,
     cgroups: Cgroups,
     boot_id: String,
     entries: Mutex<BTreeMap<ContainerId, Arc<Entry>>>,
@@ -140,9 +143,13 @@ impl Containers {
     pub async fn open(
         config: ContainersConfig,
     ) -> Result<Self, OpenContainersError> {
-        if config.shim_command.is_empty() {
+        let Some(program) = config.shim_command.first() else {
             return Err(OpenContainersError::NoShimCommand);
-        }
+        };
+        let program = Program::open(program).map_err(|source| {
+            let path = program.into();
+            OpenContainersError::Program { path, source }
+        })?;
         let cgroups = Cgroups::open(&config.cgroup_root)?;
         let usable = |path: &Path| {
             let path = path.to_owned();
@@ -158,7 +165,7 @@ impl Containers {
             .trim()
             .to_owned();
         let entries = Mutex::new(BTreeMap::new());
-        let inner = Inner { config, cgroups, boot_id, entries };
+        let inner = Inner { config, program, cgroups, boot_id, entries };
         let containers = Containers { inner: Arc::new(inner) };
         containers.recover().await?;
         Ok(containers)

@@ -83,6 +83,21 @@ impl Device {
 /// Most devices of one container: a host's `/dev` has a few hundred.
 const DEVICES_MAX: usize = 1024;
 
+/// The numbers of the character device `/dev/net/tun`.
+pub(crate) const TUNNEL: [u32; 2] = [10, 200];
+
+/// Whether a rule is about the character device with these numbers: it was
+/// mapped, or the container is privileged.
+pub(crate) fn is_named(rules: &[DeviceRule], major: u32, minor: u32) -> bool {
+    rules.iter().any(|rule| {
+        let is_any = rule.kind.is_none();
+        let numbers = (rule.major, rule.minor);
+        let is_it = rule.kind == Some(DeviceKind::Character)
+            && numbers == (Some(major), Some(minor));
+        is_any || is_it
+    })
+}
+
 /// Looks up the devices a specification names.
 pub(crate) fn resolve(
     mappings: &[DeviceMapping],

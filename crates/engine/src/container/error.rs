@@ -23,6 +23,14 @@ pub enum OpenContainersError {
     /// Without a command there is no shim.
     #[error("the shim command is empty")]
     NoShimCommand,
+    /// The shim's program cannot be kept from being changed.
+    #[error("could not take the program {}", .path.display())]
+    Program {
+        /// The program.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
 }
 
 /// A container could not be created.

@@ -17,6 +17,8 @@ mod oci;
 mod overlay;
 mod paths;
 mod plan;
+#[expect(unsafe_code, reason = "mount_setattr(2) has no safe wrapper here")]
+mod program;
 mod protocol;
 mod seccomp;
 mod secret_env;

@@ -6,6 +6,7 @@
 //! `process.noNewPrivileges: false`, which libcontainer takes for a reason to
 //! load seccomp at the wrong moment.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -34,6 +35,8 @@ const MASKED_PATHS: [&str; 11] = [
     "/proc/scsi",
     "/sys/firmware",
 ];
+/// Where control groups are, on the host and in a container.
+const CGROUPS: &str = "/sys/fs/cgroup";
 /// Newer still, and only where it exists.
 const MASKED_POWERCAP: &str = "/sys/devices/virtual/powercap";
 /// What Docker lets a container read but not write.
@@ -154,7 +157,7 @@ fn mounts(spec: &ContainerSpec) -> Vec<Value> {
             ],
         ),
         mount("/sys", "sysfs", "sysfs", &access),
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", &access),
+        mount(CGROUPS, "cgroup", "cgroup", &access),
         mount("/dev/mqueue", "mqueue", "mqueue", &system),
     ];
     match &spec.ipc_mode {
@@ -240,14 +243,26 @@ fn linux(spec: &ContainerSpec, with: &Resolved<'_>) -> Value {
             .chain(Some(MASKED_POWERCAP).filter(|p| Path::new(p).exists()))
             .collect();
         linux["maskedPaths"] = json!(masked);
-        // On version 1 the directory that holds the hierarchies is a tmpfs
-        // of the container's own, which the runtime leaves writable.
-        let hierarchies = Some("/sys/fs/cgroup").filter(|_| !with.is_unified);
-        let readonly: Vec<&str> =
-            READONLY_PATHS.into_iter().chain(hierarchies).collect();
+        let mut readonly: Vec<PathBuf> =
+            READONLY_PATHS.into_iter().map(PathBuf::from).collect();
+        if !with.is_unified {
+            readonly.extend(hierarchies());
+        }
         linux["readonlyPaths"] = json!(readonly);
     }
     linux
+}
+
+/// Version 1's hierarchies, and the directory that holds them. The runtime
+/// leaves both writable, and with them the container's own limits.
+fn hierarchies() -> Vec<PathBuf> {
+    let entries = fs::read_dir(CGROUPS).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect();
+    found.push(CGROUPS.into());
+    found
 }
 
 fn namespaces(spec: &ContainerSpec, with: &Resolved<'_>) -> Vec<Value> {

@@ -37,6 +37,12 @@ pub enum RootfsError {
         /// Why not.
         source: io::Error,
     },
+    /// A place of the kernel's files is something else in the image.
+    #[error("the image's /{name} is not a directory")]
+    NotADirectory {
+        /// `dev`, `proc` or `sys`.
+        name: &'static str,
+    },
     /// The kernel refused the mount.
     #[error("could not mount the root file system at {}", .path.display())]
     Mount {

@@ -31,6 +31,42 @@ async fn calls_of_64_bit_programs_are_filtered() {
     check(program_64, &cases).await;
 }
 
+/// Calls that have been ways out of containers, or into the kernel.
+#[tokio::test]
+async fn calls_that_lead_out_are_refused() {
+    let user_namespace = 0x1000_0000;
+    let cases = [
+        ("getpid", [39, 0, 0, 0], 255),
+        ("unshare", [272, user_namespace, 0, 0], 1),
+        ("clone-user", [56, user_namespace | 17, 0, 0], 1),
+        ("setns", [308, 0, 0, 0], 1),
+        ("pivot-root", [155, 0, 0, 0], 1),
+        ("umount2", [166, 0, 0, 0], 1),
+        ("open-tree", [428, 0, 0, 0], 1),
+        ("move-mount", [429, 0, 0, 0], 1),
+        ("fsopen", [430, 0, 0, 0], 1),
+        ("mount-setattr", [442, 0, 0, 0], 1),
+        ("by-handle", [304, 0, 0, 0], 1),
+        ("bpf", [321, 0, 0, 0], 1),
+        ("perf-event", [298, 0, 0, 0], 1),
+        ("userfaultfd", [323, 0, 0, 0], 1),
+        ("io-uring", [425, 1, 0, 0], 1),
+        ("keyctl", [250, 0, 0, 0], 1),
+        ("add-key", [248, 0, 0, 0], 1),
+        ("request-key", [249, 0, 0, 0], 1),
+        ("init-module", [175, 0, 0, 0], 1),
+        ("finit-module", [313, 0, 0, 0], 1),
+        ("kexec", [246, 0, 0, 0], 1),
+        ("reboot", [169, 0, 0, 0], 1),
+        ("swapon", [167, 0, 0, 0], 1),
+        ("iopl", [172, 3, 0, 0], 1),
+        ("quotactl", [179, 0, 0, 0], 1),
+        ("syslog", [103, 3, 0, 0], 1),
+        ("settime", [227, 0, 0, 0], 1),
+    ];
+    check(program_64, &cases).await;
+}
+
 #[tokio::test]
 async fn calls_of_32_bit_programs_are_filtered() {
     let cases = [

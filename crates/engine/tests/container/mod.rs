@@ -1,5 +1,6 @@
 //! Containers: life, logs, isolation, recovery.
 
+mod attacks;
 mod calls;
 mod isolation;
 mod life;

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -168,7 +169,8 @@ impl Inner {
         else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let mut child = Command::new(program)
+        let mut child = Command::new(self.program.path())
+            .arg0(program)
             .args(args)
             .arg(plan)
             .env_clear()

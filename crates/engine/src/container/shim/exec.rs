@@ -204,6 +204,9 @@ fn prepare(
 ) -> io::Result<()> {
     die_with_parent()?;
     container.layout.enter(cgroup).map_err(io::Error::other)?;
+    // The host's: the container's processes may have put anything, such as a
+    // pipe that nobody writes to, in the place of theirs.
+    let null = File::open("/dev/null")?;
     for (resource, limit) in (0..).zip(&ends.limits) {
         // SAFETY: sets from a structure of the right type.
         unsafe { check(libc::setrlimit(resource, limit))? };
@@ -216,7 +219,6 @@ fn prepare(
     }
     match &ends.streams {
         Streams::Pipe(output) => {
-            let null = File::open("/dev/null")?;
             redirect(&null, 0..1)?;
             redirect(output, 1..3)
         }
@@ -299,19 +301,37 @@ fn inside(plan: &ProcessPlan, ends: &Ends<'_>) -> io::Result<()> {
             check(libc::fchown(0, plan.uid, u32::MAX))?;
         }
     }
-    // All else the shim has open closes when the command is executed.
-    // SAFETY: marks descriptors; `ends.report` stays usable until then.
-    unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            3,
-            u32::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        );
-    }
-    debug_assert!(ends.report.as_raw_fd() > 2, "not a standard stream");
-    std::env::set_current_dir(&plan.cwd)?;
+    close_all_but(&ends.report)?;
+    enter_directory(&plan.cwd)?;
     become_user(plan)
+}
+
+/// Closes what the shim has open, but the standard streams and `report`, which
+/// closes when the command is executed.
+fn close_all_but(report: &OwnedFd) -> io::Result<()> {
+    let report = u32::try_from(report.as_raw_fd()).unwrap_or(0);
+    debug_assert!(report > 2, "not a standard stream");
+    let ranges = [(3, report.saturating_sub(1)), (report + 1, u32::MAX)];
+    for (first, last) in ranges.into_iter().filter(|(a, b)| a <= b) {
+        // SAFETY: numbers only. What owns these descriptors in this process
+        // is not used and not dropped any more: it executes, or exits.
+        check(unsafe { libc::close_range(first, last, 0) })?;
+    }
+    Ok(())
+}
+
+/// Makes a directory of the container's the current one.
+///
+/// Its path may be a link of the container's making that leads by way of
+/// `/proc` to a directory another process has open, such as one of the host's
+/// (CVE-2024-21626): nothing may be open here, and nothing that is not below
+/// the container's root will do.
+fn enter_directory(path: &str) -> io::Result<()> {
+    std::env::set_current_dir(path)?;
+    match std::env::current_dir() {
+        Ok(entered) if entered.is_absolute() => Ok(()),
+        Ok(_) | Err(_) => Err(io::Error::from_raw_os_error(libc::EPERM)),
+    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use super::process::Command;
 use super::rootfs::Retreat;
 use super::{bpf, failed, process, rootfs};
 use crate::cgroup::Layout;
+use crate::container::devices::{self, DeviceRule};
 use crate::container::paths::{ContainerPaths, write_json};
 use crate::container::plan::{self, Plan};
 use crate::container::protocol::{
@@ -104,10 +105,9 @@ fn start(
         .build()
         .map_err(|e| create_failed(&e))?;
     let _ = fs::write("/proc/self/oom_score_adj", own_score);
-    // Version 1 has them in the OCI configuration.
-    if is_unified && let Some(dir) = layout.dir("devices", &order.cgroup) {
-        bpf::attach_device_filter(&dir, &plan.device_rules)
-            .map_err(|e| failed("could not attach the device filter", &e))?;
+    if let Some(dir) = layout.dir("devices", &order.cgroup) {
+        limit_devices(&dir, &plan.device_rules, is_unified)
+            .map_err(|e| failed("could not limit the devices", &e))?;
     }
     let pid = container.pid().map(|pid| pid.as_raw()).unwrap_or(-1);
     let pidfd = pidfd_open(pid).map_err(io)?;
@@ -129,6 +129,23 @@ fn start(
         _stdin: streams.stdin,
         layout,
     })
+}
+
+/// Version 1 has the rules in the OCI configuration, but the runtime adds some
+/// of its own: tunnels for everybody.
+fn limit_devices(
+    group: &Path,
+    rules: &[DeviceRule],
+    is_unified: bool,
+) -> io::Result<()> {
+    if is_unified {
+        return bpf::attach_device_filter(group, rules);
+    }
+    let [major, minor] = devices::TUNNEL;
+    if devices::is_named(rules, major, minor) {
+        return Ok(());
+    }
+    fs::write(group.join("devices.deny"), format!("c {major}:{minor} rwm"))
 }
 
 /// Mounts the root file system, looks up what is named in it and writes the

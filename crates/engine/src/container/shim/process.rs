@@ -57,6 +57,10 @@ impl Command {
     }
 
     fn restrict(&self) -> io::Result<()> {
+        // Until it is the command, others in a shared process namespace could
+        // reach through it what it has of the host's.
+        // SAFETY: takes numbers only.
+        check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
         die_with_parent()?;
         default_signals();
         if self.no_new_privileges {
@@ -274,6 +278,7 @@ fn become_reaper(command: &Command) -> libc::sigset_t {
     // SAFETY: one thread, and nothing of the shim's is used any more: closes
     // files, sets flags and a mask that is a live value, and exits.
     unsafe {
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
         libc::prctl(libc::PR_SET_NAME, c"init".as_ptr());
         libc::close_range(3, u32::MAX, 0);
         let mut all = std::mem::zeroed::<libc::sigset_t>();
@@ -294,7 +299,6 @@ fn become_reaper(command: &Command) -> libc::sigset_t {
         if command.drop_capabilities().is_err() {
             libc::_exit(1);
         }
-        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
         all
     }
 }

@@ -24,6 +24,9 @@ use crate::container::{BindMount, ContainerSpec};
 /// Where POSIX shared memory is.
 const SHM: &str = "/dev/shm";
 
+/// Where the runtime mounts what is the kernel's, and makes devices and links.
+const SYSTEM: [&str; 3] = ["dev", "proc", "sys"];
+
 /// A mount namespace of the shim's own; dropped, the shim is back where it
 /// was.
 #[derive(Debug)]
@@ -71,10 +74,27 @@ pub(super) fn mount(
         merged: &merged,
     }
     .mount()?;
+    check_system_directories(&merged)?;
     make_working_directory(&merged, &spec.cwd).map_err(|source| {
         let action = "make the working directory in";
         RootfsError::Io { action, path: merged.clone(), source }
     })
+}
+
+/// Refuses links of an image's in the places where the runtime makes files:
+/// it would follow them as the host sees them.
+fn check_system_directories(rootfs: &Path) -> Result<(), RootfsError> {
+    for name in SYSTEM {
+        let path = rootfs.join(name);
+        let is_other = match path.symlink_metadata() {
+            Ok(found) => !found.is_dir(),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        };
+        if is_other {
+            return Err(RootfsError::NotADirectory { name });
+        }
+    }
+    Ok(())
 }
 
 /// Binds sources that others could lead elsewhere to places of the shim's
