@@ -29,8 +29,11 @@ struct Wanted {
     prefix_len: u8,
     gateway: Ipv4Addr,
     hairpin: bool,
-    /// Whether it is subject to security groups.
-    guarded: bool,
+    /// Whether its own addresses are all that it may send from.
+    is_guarded: bool,
+    /// Whether it reaches its neighbours through the host alone, for security
+    /// groups to judge.
+    is_isolated: bool,
 }
 
 impl Inner {
@@ -50,7 +53,8 @@ impl Inner {
             prefix_len: eni.prefix_len,
             gateway: eni.gateway,
             hairpin: false,
-            guarded: self.groups.is_some(),
+            is_guarded: self.groups.is_some(),
+            is_isolated: self.groups.is_some(),
         };
         Ok(self.attach(kind, id, &wanted)?)
     }
@@ -77,7 +81,10 @@ impl Inner {
             prefix_len: cidr.prefix_len(),
             gateway: bridge_gateway(cidr),
             hairpin: true,
-            guarded: false,
+            // Or it could answer for the host, and hear what its neighbours
+            // ask the task endpoint.
+            is_guarded: self.groups.is_some(),
+            is_isolated: false,
         };
         let netns = self.attach(kind, id, &wanted).inspect_err(|_| {
             if !was_leased {
@@ -221,8 +228,8 @@ impl Inner {
         let port = route::link(&mut host, &name)
             .doing(format_args!("look for interface {name}"))?;
         refuse_stranger(port.as_ref(), wanted, kind, id)?;
-        let _kept = wanted.guarded.then(|| self.guard_keep(&name));
-        if wanted.guarded {
+        let _kept = wanted.is_guarded.then(|| self.guard_keep(&name));
+        if wanted.is_guarded {
             self.guard_add(&name, wanted.mac, wanted.address)?;
             if port.is_none() {
                 // Connections of the former holder are not its successor's.
@@ -274,8 +281,8 @@ impl Inner {
         };
         route::veth_create(host, &veth)
             .doing(format_args!("make interface {name}"))?;
-        let Wanted { alias, hairpin, guarded, .. } = wanted;
-        route::port_describe(host, name, alias, *hairpin, *guarded)
+        let Wanted { alias, hairpin, is_isolated, .. } = wanted;
+        route::port_describe(host, name, alias, *hairpin, *is_isolated)
             .doing(format_args!("describe interface {name}"))
     }
 
@@ -369,7 +376,7 @@ fn is_in_place(
     let Some(port) = port else { return Ok(false) };
     if !port.is_up
         || !port.is_forwarding
-        || port.is_isolated != wanted.guarded
+        || port.is_isolated != wanted.is_isolated
         || port.master != Some(wanted.bridge)
         || port.alias.as_deref() != Some(&wanted.alias)
     {

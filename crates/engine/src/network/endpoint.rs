@@ -32,6 +32,12 @@ pub(super) const LISTENER: Ipv4Addr = Ipv4Addr::new(127, 169, 170, 2);
 /// must be able to answer in its place meanwhile.
 const LISTENER_PORTS: std::ops::Range<u16> = 600..1000;
 
+/// Where clouds tell a machine of itself, as rules match it.
+pub(super) fn instance_metadata() -> Ipv4Cidr {
+    Ipv4Cidr::new(Ipv4Addr::new(169, 254, 169, 254), 32)
+        .unwrap_or_else(|| unreachable!("32 bits are a prefix"))
+}
+
 /// The endpoint's address, as rules match it.
 pub(super) fn range() -> Ipv4Cidr {
     Ipv4Cidr::new(*ENDPOINT.ip(), 32)

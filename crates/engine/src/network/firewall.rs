@@ -128,6 +128,7 @@ fn rules(segments: &[Segment]) -> Vec<(Hook<'static>, Rule)> {
     ];
     for segment in segments {
         rules.extend(endpoint_rules(&segment.bridge));
+        rules.push((FORWARD, instance_metadata_rule(&segment.bridge)));
         let bridge = &segment.bridge;
         // route_localnet would let containers reach what listens on the
         // host's loopback only (CVE-2020-8558).
@@ -170,6 +171,15 @@ fn endpoint_rules(bridge: &str) -> [(Hook<'static>, Rule); 2] {
     let from = Rule::default().in_through(true, bridge);
     let calls = from.destination_in(endpoint::range());
     [(ENTER, calls.clone().destination_nat(ENDPOINT)), (FORWARD, calls.drop())]
+}
+
+/// Where the machine is a cloud's, it tells whoever asks who the machine is
+/// and what it may do; that is not its containers' business. Name servers that
+/// some clouds have at the same address stay.
+fn instance_metadata_rule(bridge: &str) -> Rule {
+    let calls = Rule::default().in_through(true, bridge);
+    let calls = calls.destination_in(endpoint::instance_metadata());
+    calls.protocol(Protocol::Tcp.number()).ports(80, 80).drop()
 }
 
 /// Deletes the table; one that is gone already is no failure.

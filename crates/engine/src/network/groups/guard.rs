@@ -1,13 +1,13 @@
-//! Keeps tasks from using addresses that are not theirs.
+//! Keeps tasks and containers from using addresses that are not theirs.
 //!
-//! A task with CAP_NET_RAW or CAP_NET_ADMIN can send what it likes. Where its
+//! Who has CAP_NET_RAW or CAP_NET_ADMIN can send what it likes. Where its
 //! frames enter the bridge, interface, hardware address and IPv4 address must
 //! be those of one attachment, in ARP as well; nothing else enters. That is
 //! EC2's source check.
 //!
 //! ```text
 //! table bridge minato-NAME-sg {
-//!   set ports  { ifname: all ports of the VPC's bridge }
+//!   set ports  { ifname: all ports of our bridges }
 //!   set owners { ifname . ether_addr . ipv4_addr }
 //!   chain guard { prerouting: other ports, accept; IPv4 and ARP of an owner,
 //!                 accept; drop }

@@ -54,6 +54,38 @@ fn tasks_containers_and_the_host_reach_it_and_nothing_else() {
     });
 }
 
+/// The machine may be a cloud's, and have credentials of its own to give.
+#[test]
+fn containers_do_not_reach_the_machine_s_own_metadata() {
+    in_world(|world| {
+        let network = world.open();
+        let task = world.task(&network, 'a', 10);
+        let web = world.container(&network, "web");
+        let outside = world.outside();
+        let cloud = addr("169.254.169.254");
+        world.at(&outside, move || {
+            let mut socket = Socket::open(Family::Route).unwrap();
+            let link = route::link(&mut socket, "eth0").unwrap().unwrap();
+            let link = link.index;
+            let own = Address { link, address: cloud, prefix_len: 32 };
+            route::address_add(&mut socket, &own).unwrap();
+        });
+        let mut host = Socket::open(Family::Route).unwrap();
+        let wan = route::link(&mut host, "wan").unwrap().unwrap().index;
+        route::link_route_add(&mut host, cloud, wan).unwrap();
+        let _servers =
+            [80, 53].map(|port| world.serve(&outside, Protocol::Tcp, port));
+        world.answers(&world.host(), (cloud, 80));
+        for place in [&task, &web] {
+            world.answers(place, (outside.ip, 80));
+            world.answers(place, (cloud, 53));
+            world.silent(place, (cloud, 80));
+        }
+        world.remove_outside(outside);
+        world.close(network);
+    });
+}
+
 /// Even where it sends what it does not know to the host.
 #[test]
 fn other_machines_do_not_reach_it() {

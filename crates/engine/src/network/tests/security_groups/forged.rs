@@ -55,25 +55,28 @@ fn nobody_uses_anothers_address() {
         assert!(!spoofed_arrives(world, &thief, &web, trusted.ip));
         assert!(!spoofed_arrives(world, &thief, &web, addr("172.31.0.99")));
         assert!(!spoofed_arrives(world, &thief, &web, addr("8.8.8.8")));
-        // The thief says in ARP that the address is its own.
-        let stolen = trusted.ip;
-        world.at(&thief, move || {
-            let mut socket = Socket::open(Family::Route).unwrap();
-            let link = route::link(&mut socket, "eth0").unwrap().unwrap();
-            let (link, address) = (link.index, stolen);
-            let own = Address { link, address, prefix_len: 32 };
-            route::address_add(&mut socket, &own).unwrap();
-            sysctl::set("ipv4/conf/eth0/arp_notify", "1").unwrap();
-            // Coming up, it announces its addresses.
-            link_down(&mut socket, link);
-            route::link_up(&mut socket, link).unwrap();
-        });
+        announce(world, &thief, trusted.ip);
         let _server = world.serve(&trusted, Protocol::Tcp, 80);
         let open = rules.ingress("sg-trusted", Traffic::All, "0.0.0.0/0");
         world.set(&network, &open);
         world.answers(&world.host(), (trusted.ip, 80));
         world.silent(&thief, (web.ip, 80));
         world.close(network);
+    });
+}
+
+/// Says in ARP, from `place`, that an address is its own.
+fn announce(world: &World, place: &Place, stolen: Ipv4Addr) {
+    world.at(place, move || {
+        let mut socket = Socket::open(Family::Route).unwrap();
+        let link = route::link(&mut socket, "eth0").unwrap().unwrap();
+        let (link, address) = (link.index, stolen);
+        let own = Address { link, address, prefix_len: 32 };
+        route::address_add(&mut socket, &own).unwrap();
+        sysctl::set("ipv4/conf/eth0/arp_notify", "1").unwrap();
+        // Coming up, it announces its addresses.
+        link_down(&mut socket, link);
+        route::link_up(&mut socket, link).unwrap();
     });
 }
 
@@ -101,6 +104,33 @@ fn nobody_else_seems_to_be_a_task() {
         world.set(&network, &rules);
         assert!(spoofed_arrives(world, &a, &b, a.ip));
         assert!(!spoofed_arrives(world, &web, &b, a.ip));
+        world.close(network);
+    });
+}
+
+/// In bridge mode, where neighbours reach each other without the host. One
+/// that answered for the host would hear what the others ask the endpoint.
+#[test]
+fn containers_do_not_answer_for_the_host_or_each_other() {
+    in_world(|world| {
+        let network = world.open_guarded();
+        let thief = world.container(&network, "thief");
+        let other = world.container(&network, "other");
+        let web = world.container(&network, "web");
+        let listener = world.wait(network.listen_endpoint()).unwrap();
+        let _server = Server::tcp(listener);
+        let endpoint = (*ENDPOINT.ip(), ENDPOINT.port());
+        let known = world.ask(&web, endpoint).unwrap();
+        assert_eq!(known, web.ip.to_string());
+        assert!(spoofed_arrives(world, &thief, &web, thief.ip));
+        assert!(!spoofed_arrives(world, &thief, &web, other.ip));
+        assert!(!spoofed_arrives(world, &thief, &web, addr("8.8.8.8")));
+        let attached = world.wait(network.attach_bridge("thief")).unwrap();
+        announce(world, &thief, attached.gateway);
+        announce(world, &thief, other.ip);
+        let _other = world.serve(&other, Protocol::Tcp, 80);
+        assert_eq!(world.ask(&web, endpoint).unwrap(), known);
+        assert_eq!(world.ask(&web, (other.ip, 80)).unwrap(), known);
         world.close(network);
     });
 }
