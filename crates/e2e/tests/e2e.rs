@@ -2,6 +2,8 @@
 //! static busybox, the AWS CLI and boto3; `scripts/test` brings them.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
+#[path = "e2e/attacks.rs"]
+mod attacks;
 #[path = "e2e/cli.rs"]
 mod cli;
 #[path = "e2e/clients.rs"]

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::env::VarError;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -48,9 +48,21 @@ impl Home {
         Ok(Home { dir, name })
     }
 
-    /// Makes the data directory.
+    /// Makes the data directory, and those in it that nobody else may enter:
+    /// they hold what tasks say, and files that are open to all users within a
+    /// container, such as programs that give whoever starts them root's rights.
+    /// A data directory that was there may be open, and stays so.
     pub(crate) fn create(&self) -> Result<()> {
-        make_private(&self.dir)
+        make_private(&self.dir)?;
+        for dir in ["engine", "agent", "logs"] {
+            let dir = self.dir.join(dir);
+            make_private(&dir)?;
+            fs::set_permissions(&dir, Permissions::from_mode(0o700))
+                .with_context(|| {
+                    format!("could not close {}", dir.display())
+                })?;
+        }
+        Ok(())
     }
 
     /// Makes the directory of sockets and mounts, which `minato down` removes.
@@ -457,8 +469,6 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
     use crate::machine::RandomIds;
 

@@ -26,7 +26,7 @@ fn definition(family: &str, secrets: Value, command: &str) -> Value {
 }
 
 /// Files below a directory whose bytes hold a text.
-fn files_with(dir: &Path, text: &str) -> Vec<String> {
+pub(crate) fn files_with(dir: &Path, text: &str) -> Vec<String> {
     let mut found = vec![];
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();

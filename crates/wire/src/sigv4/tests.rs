@@ -429,6 +429,56 @@ fn an_unsigned_payload_must_be_declared_and_a_declared_hash_must_hold() {
     assert_eq!(sent.check(), Err(AuthError::PayloadHash));
 }
 
+/// What other servers have been talked into.
+#[test]
+fn what_is_added_or_weakened_is_refused() {
+    // A second header of a name: which of them was signed?
+    for name in ["x-amz-target", "x-amz-date", "host"] {
+        let mut sent = Sent::post(b"{}").signed(&signer());
+        let again = sent.headers[name].clone();
+        sent.headers.append(name, again);
+        assert_eq!(sent.check(), Err(AuthError::Mismatch), "{name}");
+    }
+    // Parameters that were not there when it was signed.
+    let mut sent = Sent::post(b"{}").signed(&signer());
+    sent.query = Some("Action=RunTask".into());
+    assert_eq!(sent.check(), Err(AuthError::Mismatch));
+    // Algorithms of less, of none, and of another key.
+    for other in ["none", "AWS4-HMAC-SHA1", "AWS4-ECDSA-P256-SHA256", "AWS3"] {
+        let mut sent = Sent::post(b"{}").signed(&signer());
+        sent.replace("AWS4-HMAC-SHA256", other);
+        assert!(matches!(sent.check(), Err(AuthError::Incomplete(_))));
+    }
+    // A body that claims to be signed in chunks, or not at all, afterwards.
+    for claim in ["STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "UNSIGNED-PAYLOAD"] {
+        let mut sent = Sent::post(b"{}");
+        sent.set("x-amz-content-sha256", &canonical::hex_sha256(b"{}"));
+        let mut sent = sent.signed(&signer());
+        sent.set("x-amz-content-sha256", claim);
+        sent.body = b"other".to_vec();
+        assert!(sent.check().is_err(), "{claim}");
+    }
+    let mut chunked = Sent::post(b"{}");
+    let claim = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
+    chunked.set("x-amz-content-sha256", claim);
+    let chunked = chunked.signed(&signer());
+    assert_eq!(chunked.check(), Err(AuthError::PayloadHash));
+    // Nothing signed, and headers that are not there.
+    for headers in ["", "host", "content-type;host;x-amz-date;x-amz-nothing"] {
+        let mut sent = Sent::post(b"{}").signed(&signer());
+        let named = sent.authorization().to_owned();
+        let start = named.find("SignedHeaders=").unwrap();
+        let end = named[start..].find(',').unwrap() + start;
+        let named = format!(
+            "{}SignedHeaders={headers}{}",
+            &named[..start],
+            &named[end..]
+        );
+        sent.set("authorization", &named);
+        assert!(sent.check().is_err(), "{headers}");
+    }
+}
+
 #[test]
 fn only_rightly_signed_requests_leave_a_key() {
     let keys = KeyCache::new();
