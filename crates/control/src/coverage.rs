@@ -6,6 +6,8 @@
 //! member of a task definition.
 
 mod members;
+#[cfg(test)]
+mod security;
 
 use minato_wire::model::Service;
 
