@@ -14,6 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn definition() -> Value {
     json!({
         "family": "exec",
+        "taskRoleArn": "arn:aws:iam::000000000000:role/exec",
         "containerDefinitions": [
             {
                 "name": "app", "image": IMAGE, "memory": 128, "user": "1000",

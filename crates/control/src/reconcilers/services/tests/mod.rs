@@ -337,7 +337,7 @@ async fn a_daemon_is_on_every_instance() {
 #[tokio::test]
 async fn a_daemon_is_only_where_commands_can_be_run_in_it() {
     let play = Play::new(2).await;
-    play.define("web", 50, false).await;
+    play.define_with_role().await;
     let put = play.bed.cx.transact(|tx| {
         let first = tx.scan::<Host>(&Key::root()).next().unwrap();
         let mut host = Host::clone(&first);

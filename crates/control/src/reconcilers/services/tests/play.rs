@@ -100,17 +100,33 @@ impl Play {
             .unwrap();
     }
 
+    /// Defines `web` with a task role, and has the hosts offer what it needs.
+    pub(super) async fn define_with_role(&self) {
+        let container = ContainerDefinition {
+            name: Some("app".into()),
+            image: Some("busybox".into()),
+            memory: Some(50),
+            ..Default::default()
+        };
+        self.define_offered(RegisterTaskDefinitionRequest {
+            family: Some("web".into()),
+            task_role_arn: Some("arn:aws:iam::000000000000:role/task".into()),
+            container_definitions: Some(vec![container]),
+            ..Default::default()
+        })
+        .await;
+    }
+
     /// Defines `web` with an address of its own, for EC2 and Fargate, and has
     /// the hosts offer what it needs.
     pub(super) async fn define_awsvpc(&self) {
-        let (cx, scope) = (&self.bed.cx, self.bed.scope());
         let container = ContainerDefinition {
             name: Some("app".into()),
             image: Some("busybox".into()),
             ..Default::default()
         };
         let both = vec![Compatibility::Ec2, Compatibility::Fargate];
-        let input = RegisterTaskDefinitionRequest {
+        self.define_offered(RegisterTaskDefinitionRequest {
             family: Some("web".into()),
             network_mode: Some(NetworkMode::Awsvpc),
             requires_compatibilities: Some(both),
@@ -118,7 +134,13 @@ impl Play {
             memory: Some("512".into()),
             container_definitions: Some(vec![container]),
             ..Default::default()
-        };
+        })
+        .await;
+    }
+
+    /// Defines it and has the hosts offer what it needs.
+    async fn define_offered(&self, input: RegisterTaskDefinitionRequest) {
+        let (cx, scope) = (&self.bed.cx, self.bed.scope());
         let register = task_definitions::register_task_definition;
         let registered = register(cx, &scope, input).await.unwrap();
         let needed = registered.task_definition.unwrap().requires_attributes;

@@ -179,3 +179,22 @@ pub(crate) fn content(
         task_revision: definition.revision,
     })
 }
+
+/// Whether commands could be run in the tasks of a service: the session is
+/// opened in the name of their task role. `done` is what was to be done to the
+/// service.
+pub(super) fn exec_role(
+    service: &ecs::Service,
+    definition: &ecs::TaskDefinition,
+    done: &str,
+) -> Result<(), ApiError> {
+    let can_exec = service.enable_execute_command == Some(true);
+    if !can_exec || run::has_task_role(definition) {
+        return Ok(());
+    }
+    Err(error::invalid_parameter_exception(format!(
+        "The service couldn't be {done} because a valid taskRoleArn is not \
+         being used. Specify a valid task role in your task definition and \
+         try again."
+    )))
+}

@@ -189,6 +189,7 @@ fn new_row(
         return Ok(row);
     }
     let definition = run::definition(tx, scope, definition.as_deref())?;
+    check::exec_role(&row.service, &definition.definition, "created")?;
     let mut content =
         check::content(tx, scope, &mut row.service, launch_type, &definition)?;
     check::volumes(&mut content, &definition, launch_type, volumes)?;

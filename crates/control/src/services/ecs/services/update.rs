@@ -93,6 +93,8 @@ fn change(
     let definition = input.task_definition.clone();
     let strategy = input.capacity_provider_strategy.clone();
     let volumes = input.volume_configurations.clone();
+    let is_exec_checked =
+        definition.is_some() || input.enable_execute_command == Some(true);
     merge(&mut row.service, input);
     let launch_type = launch_type(row, cluster, strategy.as_deref())?;
     let definition = match (&definition, &before.task_definition) {
@@ -105,6 +107,9 @@ fn change(
                 error::client_exception("TaskDefinition not found.")
             })?,
     };
+    if is_exec_checked {
+        check::exec_role(&row.service, &definition.definition, "updated")?;
+    }
     let mut content =
         check::content(tx, scope, &mut row.service, launch_type, &definition)?;
     let are_new = volumes.is_some();

@@ -322,6 +322,10 @@ fn launch_of(
         }
     }
     overrides::check(definition, input.overrides.as_ref(), launch_type)?;
+    if input.enable_execute_command == Some(true) {
+        let change = input.overrides.as_ref();
+        check_exec_role(definition, change)?;
+    }
     let network_configuration = input.network_configuration.as_ref();
     let (subnets, security_groups) =
         network(tx, scope, definition, network_configuration)?;
@@ -345,6 +349,29 @@ fn launch_of(
             launch_type == LaunchType::Fargate,
         )?,
     })
+}
+
+/// Whether commands could be run in a task: the session is opened in the name
+/// of its task role (API reference, RunTask).
+fn check_exec_role(
+    definition: &ecs::TaskDefinition,
+    change: Option<&ecs::TaskOverride>,
+) -> Result<(), ApiError> {
+    let change = change.and_then(|change| change.task_role_arn.as_deref());
+    let has_role = change.is_some_and(|role| !role.is_empty());
+    if has_role || has_task_role(definition) {
+        return Ok(());
+    }
+    Err(error::invalid_parameter_exception(
+        "The execute command failed because a valid task role is not being \
+         used. Specify a valid task role in your task definition or as a task \
+         override and try again.",
+    ))
+}
+
+/// Whether tasks of a definition have a role of their own.
+pub(crate) fn has_task_role(definition: &ecs::TaskDefinition) -> bool {
+    definition.task_role_arn.as_ref().is_some_and(|role| !role.is_empty())
 }
 
 /// Whether tasks of a definition may have this launch type.

@@ -6,6 +6,7 @@ use minato_wire::ecs::{
     AwsVpcConfiguration, Compatibility, ContainerDefinition,
     CreateClusterRequest, LaunchType, NetworkConfiguration, NetworkMode,
     RegisterTaskDefinitionRequest, RunTaskRequest, StartTaskRequest,
+    TaskOverride,
 };
 
 use super::{run_task, start_task};
@@ -157,4 +158,31 @@ async fn a_named_instance_must_be_in_the_zone_of_a_subnet() {
     assert!(failures[0].arn.as_ref().unwrap().ends_with(&both[0]));
     let b = "us-east-1b".to_owned();
     assert_eq!(zones_of_tasks(&bed, &subnets), [(b.clone(), vec![b])]);
+}
+
+#[tokio::test]
+async fn commands_are_run_only_in_tasks_with_a_role() {
+    let (bed, subnets) = bed(&["us-east-1a"]).await;
+    let input = RunTaskRequest {
+        task_definition: Some("web".into()),
+        enable_execute_command: Some(true),
+        network_configuration: in_subnets(subnets.values().cloned().collect()),
+        ..Default::default()
+    };
+    let refused = run_task(&bed.cx, &bed.scope(), input.clone()).await;
+    let refused = format!("{:?}", refused.unwrap_err());
+    assert!(refused.contains("InvalidParameterException"), "{refused}");
+    let why = "The execute command failed because a valid task role is not \
+               being used. Specify a valid task role in your task definition \
+               or as a task override and try again.";
+    assert!(refused.contains(why), "{refused}");
+    let role = "arn:aws:iam::000000000000:role/task";
+    let with_role = RunTaskRequest {
+        overrides: Some(TaskOverride {
+            task_role_arn: Some(role.into()),
+            ..Default::default()
+        }),
+        ..input
+    };
+    run_task(&bed.cx, &bed.scope(), with_role).await.unwrap();
 }
