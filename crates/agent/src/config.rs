@@ -35,7 +35,8 @@ pub enum EfsTarget {
 }
 
 /// An EFS access point. It has no POSIX user: files belong to whoever the
-/// container runs as.
+/// container runs as. A POSIX user stands for all users of a container at
+/// once, and the kernel's idmapped mounts map users one to one only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EfsAccessPoint {
     /// Its file system.

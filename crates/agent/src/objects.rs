@@ -23,7 +23,8 @@ use crate::backoff::patiently;
 
 /// ECS names no limit of a file. The kernel takes 2 MiB of arguments and
 /// environment together where nobody raised the stack's limit (execve(2)), so
-/// a larger file could not become an environment.
+/// a larger file could not become an environment. It is far more than a log
+/// router's configuration has.
 const OBJECT_BYTES_MAX: usize = 2 << 20;
 /// What is read of an answer that is an error.
 const ERROR_BYTES_MAX: usize = 64 << 10;

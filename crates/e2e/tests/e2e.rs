@@ -22,6 +22,8 @@ mod ends;
 mod env_files;
 #[path = "e2e/exec.rs"]
 mod exec;
+#[path = "e2e/firelens.rs"]
+mod firelens;
 #[path = "e2e/flow.rs"]
 mod flow;
 #[path = "e2e/hostile.rs"]
@@ -34,10 +36,14 @@ mod members;
 mod ports;
 #[path = "e2e/real.rs"]
 mod real;
+#[path = "e2e/registry.rs"]
+mod registry;
 #[path = "e2e/rehearse.rs"]
 mod rehearse;
 #[path = "e2e/restart.rs"]
 mod restart;
+#[path = "e2e/s3_server.rs"]
+mod s3_server;
 #[path = "e2e/secrets.rs"]
 mod secrets;
 #[path = "e2e/security_groups.rs"]

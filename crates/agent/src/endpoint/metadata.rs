@@ -227,23 +227,29 @@ fn health(known: &ContainerRecord) -> Object {
     health
 }
 
+/// A range is told port by port, as the upstream agent does.
 fn ports(plan: &ContainerPlan, known: &ContainerRecord) -> Vec<Value> {
     let bindings = &known.facts.bindings;
     if !bindings.is_empty() {
-        let published = bindings.iter().map(|binding| {
-            json!({
-                "ContainerPort": binding.container_port,
-                "Protocol": binding.protocol.as_str(),
-                "HostPort": binding.host_port,
-                "HostIp": "0.0.0.0",
+        let published = bindings.iter().flat_map(|binding| {
+            (0..binding.count).map(|offset| {
+                json!({
+                    "ContainerPort":
+                        binding.container_port.saturating_add(offset),
+                    "Protocol": binding.protocol.as_str(),
+                    "HostPort": binding.host_port.saturating_add(offset),
+                    "HostIp": "0.0.0.0",
+                })
             })
         });
         return published.collect();
     }
-    let wanted = plan.ports.iter().map(|port| {
-        json!({
-            "ContainerPort": port.container_port,
-            "Protocol": port.protocol.as_str(),
+    let wanted = plan.ports.iter().flat_map(|port| {
+        (port.container_port..=port.last()).map(|number| {
+            json!({
+                "ContainerPort": number,
+                "Protocol": port.protocol.as_str(),
+            })
         })
     });
     wanted.collect()

@@ -8,7 +8,8 @@
 use std::fmt::{self, Write as _};
 
 use crate::task::plan::{
-    ContainerPlan, NetworkPlan, RouterKind, RouterOutput, RouterPlan, TaskPlan,
+    ContainerPlan, IncludePlan, NetworkPlan, RouterKind, RouterOutput,
+    RouterPlan, TaskPlan,
 };
 
 /// The port on which a router takes records over TCP.
@@ -29,6 +30,22 @@ pub(crate) fn config_path(kind: RouterKind) -> &'static str {
         RouterKind::Fluentd => "/fluentd/etc/fluent.conf",
         RouterKind::FluentBit => "/fluent-bit/etc/fluent-bit.conf",
     }
+}
+
+/// Where a router has the configuration that was fetched for it.
+pub(crate) fn external_path(kind: RouterKind) -> &'static str {
+    match kind {
+        RouterKind::Fluentd => "/fluentd/etc/external.conf",
+        RouterKind::FluentBit => "/fluent-bit/etc/external.conf",
+    }
+}
+
+/// The path of the further configuration, in the router.
+fn include_path(plan: &RouterPlan) -> Option<&str> {
+    Some(match plan.include.as_ref()? {
+        IncludePlan::File(path) => path,
+        IncludePlan::Object(_) => external_path(plan.kind),
+    })
 }
 
 /// The address on which a router takes records over TCP, if it does.
@@ -147,7 +164,7 @@ fn fluent_bit(
             writeln!(text, "    Record {name} {value}")?;
         }
     }
-    if let Some(path) = &plan.include {
+    if let Some(path) = include_path(plan) {
         write!(text, "\n@INCLUDE {path}\n")?;
     }
     if bind.is_some() {
@@ -201,7 +218,7 @@ fn fluentd(
         }
         write!(text, "    </record>\n</filter>\n")?;
     }
-    if let Some(path) = &plan.include {
+    if let Some(path) = include_path(plan) {
         write!(text, "\n@include {path}\n")?;
     }
     for output in &plan.outputs {
@@ -272,7 +289,7 @@ mod tests {
         RouterPlan {
             kind,
             has_metadata: true,
-            include: Some("/extra.conf".into()),
+            include: Some(IncludePlan::File("/extra.conf".into())),
             outputs: vec![
                 output(
                     "app",
@@ -316,6 +333,43 @@ mod tests {
         let router = ContainerPlan::default();
         let text = of(awsvpc(), &plan, &router).unwrap();
         assert_eq!(text, include_str!("golden/fluent.conf"));
+    }
+
+    #[test]
+    fn a_fetched_configuration_stands_in_the_place_of_a_file() {
+        let arn = "arn:aws:s3:::b/extra.conf".to_owned();
+        for (kind, golden, path) in [
+            (
+                RouterKind::FluentBit,
+                include_str!("golden/fluent-bit.conf"),
+                "@INCLUDE /fluent-bit/etc/external.conf",
+            ),
+            (
+                RouterKind::Fluentd,
+                include_str!("golden/fluent.conf"),
+                "@include /fluentd/etc/external.conf",
+            ),
+        ] {
+            let include = Some(IncludePlan::Object(arn.clone()));
+            let plan = RouterPlan { include, ..full(kind) };
+            let (network, router) = match kind {
+                RouterKind::FluentBit => {
+                    let limit = Some(128 << 20);
+                    (
+                        NetworkPlan::Bridge,
+                        ContainerPlan {
+                            memory_reservation_bytes: limit,
+                            ..ContainerPlan::default()
+                        },
+                    )
+                }
+                RouterKind::Fluentd => (awsvpc(), ContainerPlan::default()),
+            };
+            let text = of(network, &plan, &router).unwrap();
+            let (word, _) = path.split_once(' ').unwrap();
+            let file = format!("{word} /extra.conf");
+            assert_eq!(text, golden.replace(&file, path));
+        }
     }
 
     #[test]

@@ -284,7 +284,7 @@ impl Runtime for EngineRuntime {
                     PortProtocol::Udp => Protocol::Udp,
                 },
                 container_port: port.container_port,
-                count: 1,
+                count: port.count,
                 host_port: match port.host_port {
                     0 => HostPort::Dynamic,
                     port => HostPort::Fixed(port),

@@ -352,23 +352,28 @@ impl Runtime for FakeRuntime {
     fn port_publish<'a>(&'a self, port: &'a PublishPort) -> Op<'a, u16> {
         let wanted = port.clone();
         self.enter("publish", &port.owner, move |world| {
-            let port = match wanted.host_port {
+            let run = |first: u16| first..first + wanted.count;
+            let first = match wanted.host_port {
                 0 => (32768..)
-                    .find(|port| !world.ports.contains_key(port))
+                    .find(|first| {
+                        let mut run = run(*first);
+                        !run.any(|port| world.ports.contains_key(&port))
+                    })
                     .unwrap(),
                 port => port,
             };
-            match world.ports.get(&port) {
-                Some(owner) if *owner != wanted.owner => {
-                    Err(RuntimeError::other(format!(
-                        "port {port} is already in use"
-                    )))
-                }
-                _ => {
-                    world.ports.insert(port, wanted.owner);
-                    Ok(port)
-                }
+            let is_others = |port: &u16| {
+                let owner = world.ports.get(port);
+                owner.is_some_and(|owner| *owner != wanted.owner)
+            };
+            if let Some(port) = run(first).find(is_others) {
+                return Err(RuntimeError::other(format!(
+                    "port {port} is already in use"
+                )));
             }
+            let held = run(first).map(|port| (port, wanted.owner.clone()));
+            world.ports.extend(held);
+            Ok(first)
         })
     }
 

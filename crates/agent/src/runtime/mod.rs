@@ -202,19 +202,21 @@ impl PortProtocol {
     }
 }
 
-/// A host port to lead to a container's.
+/// Host ports to lead to a container's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishPort {
     /// Who holds it: the container's id.
     pub owner: String,
     /// TCP or UDP.
     pub protocol: PortProtocol,
-    /// The host's port; 0 lets the engine choose.
+    /// The host's (first) port; 0 lets the engine choose.
     pub host_port: u16,
     /// The container's address on the bridge.
     pub container_ip: Ipv4Addr,
-    /// The container's port.
+    /// The container's (first) port.
     pub container_port: u16,
+    /// How many consecutive ports.
+    pub count: u16,
 }
 
 /// The host's resolver settings, as far as they hold in a container.

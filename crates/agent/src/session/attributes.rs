@@ -13,7 +13,7 @@ use crate::config::AgentConfig;
 use crate::logs::journal;
 
 /// Capabilities by the upstream agent's names.
-const CAPABILITIES: [&str; 46] = [
+const CAPABILITIES: [&str; 47] = [
     "com.amazonaws.ecs.capability.privileged-container",
     "com.amazonaws.ecs.capability.docker-remote-api.1.17",
     "com.amazonaws.ecs.capability.docker-remote-api.1.18",
@@ -35,7 +35,6 @@ const CAPABILITIES: [&str; 46] = [
     "com.amazonaws.ecs.capability.logging-driver.json-file",
     "com.amazonaws.ecs.capability.logging-driver.none",
     "com.amazonaws.ecs.capability.logging-driver.syslog",
-    // Not `config.s3`: there is nobody to ask for objects.
     "ecs.capability.firelens.fluentbit",
     "ecs.capability.firelens.fluentd",
     "ecs.capability.firelens.options.config.file",
@@ -64,6 +63,7 @@ const CAPABILITIES: [&str; 46] = [
     "ecs.capability.container-ordering",
     "ecs.capability.container-restart-policy",
     "ecs.capability.execute-command",
+    "ecs.capability.network.container-port-range",
     "ecs.capability.docker-plugin.local",
     "ecs.capability.full-sync",
 ];
@@ -77,7 +77,10 @@ const EFS_CAPABILITIES: [&str; 2] =
     ["ecs.capability.efs", "ecs.capability.efsAuth"];
 
 /// What an agent can do that knows where S3 is.
-const ENVIRONMENT_FILES: &str = "ecs.capability.env-files.s3";
+const S3_CAPABILITIES: [&str; 2] = [
+    "ecs.capability.env-files.s3",
+    "ecs.capability.firelens.options.config.s3",
+];
 /// What an agent can do that can put ext4 into files. Non-root users write to
 /// such volumes by their group.
 const EBS_CAPABILITIES: [&str; 3] = [
@@ -95,7 +98,7 @@ pub fn attributes(config: &AgentConfig, is_first: bool) -> Vec<Attribute> {
         list.extend(EFS_CAPABILITIES.map(|name| attribute(name, None)));
     }
     if config.s3.is_some() {
-        list.push(attribute(ENVIRONMENT_FILES, None));
+        list.extend(S3_CAPABILITIES.map(|name| attribute(name, None)));
     }
     if config.volumes.ext4 {
         list.extend(EBS_CAPABILITIES.map(|name| attribute(name, None)));

@@ -42,6 +42,7 @@ fn definition() -> TaskDefinition {
             "dependsOn": [{"containerName": "b", "condition": "START"}],
             "repositoryCredentials": {"credentialsParameter": "s"},
             "restartPolicy": {"enabled": true},
+            "portMappings": [{"containerPortRange": "1-2"}],
             "logConfiguration": {"logDriver": "awslogs"},
             "secrets": [
                 {"name": "A", "valueFrom": "arn:aws:secretsmanager:r:1:x"},

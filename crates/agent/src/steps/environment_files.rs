@@ -9,24 +9,21 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
-use minato_client::Credentials;
 use tokio::sync::OnceCell;
 
+use super::s3_access::{NoAccess, s3_access};
 use super::{ContainerContext, Step, StepError};
-use crate::objects::{ObjectError, Objects, S3Config};
+use crate::objects::{ObjectError, Objects};
 use crate::task::plan::ObjectPlan;
 use crate::task::record::ContainerFacts;
 
 const KIND: &str = "ResourceInitializationError";
 /// The longest line, without its end: that of upstream's reader.
 const LINE_BYTES_MAX: usize = 64 << 10;
-/// How long a new agent waits for credentials it was not sent yet.
-const CREDENTIALS_WAIT: Duration = Duration::from_secs(60);
-/// How often it looks for them.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const NO_CREDENTIALS: &str =
+    "environment file resource: unable to find execution role credentials";
 
 type Variables = BTreeMap<String, String>;
 
@@ -87,12 +84,13 @@ impl Step<ContainerContext, ContainerFacts> for FetchFiles {
 }
 
 async fn fetch(cx: &ContainerContext) -> Result<Variables, StepError> {
-    let services = &cx.task.services;
-    let config = services.config.s3.as_ref().ok_or_else(|| {
-        failed(cx, "this agent knows no endpoint of S3 (--s3-endpoint)")
-    })?;
-    let credentials = credentials(cx, config).await?;
-    let objects = Objects::new(config, &credentials, &*services.clock)
+    let (config, credentials) =
+        s3_access(cx).await.map_err(|error| match error {
+            NoAccess::Endpoint => failed(cx, &error.to_string()),
+            NoAccess::Credentials => StepError::new(KIND, NO_CREDENTIALS),
+        })?;
+    let clock = &*cx.task.services.clock;
+    let objects = Objects::new(config, &credentials, clock)
         .map_err(|error| failed(cx, &error.to_string()))?;
     let files = cx.plan.environment_files.iter();
     let files = files.map(|file| variables_of(&objects, file));
@@ -131,39 +129,6 @@ async fn variables_of(
         .await
         .map_err(|error: ObjectError| told("download", &error))?;
     read(&bytes).map_err(|error| told("read", &error))
-}
-
-/// The execution role's, or those the agent was given for S3.
-async fn credentials(
-    cx: &ContainerContext,
-    config: &S3Config,
-) -> Result<Credentials, StepError> {
-    if let Some(credentials) = &config.credentials {
-        return Ok(credentials.clone());
-    }
-    let missing = || {
-        let what = "environment file resource: unable to find execution role \
-                    credentials";
-        StepError::new(KIND, what)
-    };
-    let plan = &cx.task.plan;
-    let id = plan.execution_credentials_id.as_ref().ok_or_else(missing)?;
-    let sent = async {
-        loop {
-            if let Some(set) = cx.task.services.credentials.get(id) {
-                return set;
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    };
-    let set = tokio::time::timeout(CREDENTIALS_WAIT, sent)
-        .await
-        .map_err(|_| missing())?;
-    Ok(Credentials {
-        access_key_id: set.access_key_id.unwrap_or_default(),
-        secret_access_key: set.secret_access_key.unwrap_or_default(),
-        session_token: set.session_token.filter(|token| !token.is_empty()),
-    })
 }
 
 /// Fargate's words before it, where they are to be.

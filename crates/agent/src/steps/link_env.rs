@@ -33,7 +33,10 @@ fn of_link(
     let ports: BTreeSet<_> = linked
         .ports
         .iter()
-        .map(|port| (port.container_port, port.protocol.as_str()))
+        .flat_map(|port| {
+            let ports = port.container_port..=port.last();
+            ports.map(|number| (number, port.protocol.as_str()))
+        })
         .collect();
     let mut all = vec![];
     // The first port is the link's.
@@ -68,6 +71,7 @@ mod tests {
         let port = |container_port, protocol| PortPlan {
             container_port,
             host_port: 0,
+            count: 1,
             protocol,
         };
         let environment =

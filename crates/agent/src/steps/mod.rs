@@ -29,6 +29,7 @@ mod namespaces;
 mod network;
 mod nofile;
 mod ports;
+mod s3_access;
 mod secrets;
 mod start;
 #[cfg(test)]
@@ -52,6 +53,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use create::{args, env, labels};
 pub use environment_files::FileCell;
+pub use firelens::RouterConfigCell;
 pub(crate) use firelens::socket_dir;
 pub use secrets::SecretCell;
 pub(crate) use start::restart;
@@ -246,6 +248,8 @@ pub struct ContainerContext {
     pub secrets: SecretCell,
     /// Variables of its environment files, once they were fetched.
     pub files: FileCell,
+    /// A log router's further configuration, once it was fetched.
+    pub router_config: RouterConfigCell,
 }
 
 impl ContainerContext {
@@ -270,6 +274,7 @@ pub fn container_steps() -> StepList<ContainerContext, ContainerFacts> {
     StepList::new(vec![
         Box::new(secrets::FetchSecrets),
         Box::new(environment_files::FetchFiles),
+        Box::new(firelens::FetchConfig),
         Box::new(image::PullImage),
         Box::new(address::Address),
         Box::new(ports::Ports),

@@ -37,6 +37,7 @@ impl Step<ContainerContext, ContainerFacts> for Ports {
                 // A repeated step keeps the port it was given.
                 let known = facts.bindings.iter().position(|binding| {
                     binding.container_port == port.container_port
+                        && binding.count == port.count
                         && binding.protocol == port.protocol
                         && matches!(port.host_port, 0)
                 });
@@ -49,6 +50,7 @@ impl Step<ContainerContext, ContainerFacts> for Ports {
                     host_port: wanted,
                     container_ip: address.ip,
                     container_port: port.container_port,
+                    count: port.count,
                 };
                 let host_port = cx
                     .task
@@ -60,6 +62,7 @@ impl Step<ContainerContext, ContainerFacts> for Ports {
                 let binding = Binding {
                     host_port,
                     container_port: port.container_port,
+                    count: port.count,
                     protocol: port.protocol,
                 };
                 if !facts.bindings.contains(&binding) {
@@ -97,6 +100,7 @@ fn host_bindings(cx: &ContainerContext) -> Vec<Binding> {
         .map(|port| Binding {
             host_port: port.container_port,
             container_port: port.container_port,
+            count: port.count,
             protocol: port.protocol,
         })
         .collect()

@@ -1,7 +1,9 @@
 //! The two stock tests over both step lists, and what single steps make.
 
 mod environment_files;
+mod firelens;
 mod login;
+mod ports;
 mod sharing;
 
 use std::sync::Arc;
@@ -128,6 +130,7 @@ impl Fixture {
             token: Some(EndpointToken::new(7)),
             secrets: SecretCell::default(),
             files: FileCell::default(),
+            router_config: RouterConfigCell::default(),
         }
     }
 

@@ -24,7 +24,8 @@ use super::runner::{Outcome, Phase, Runner, RunnerEvent, log_failures};
 use super::status::{ContainerEvent, ContainerStatus};
 use crate::agent::Services;
 use crate::steps::{
-    ContainerContext, FileCell, SecretCell, TaskContext, UpError, task_steps,
+    ContainerContext, FileCell, RouterConfigCell, SecretCell, TaskContext,
+    UpError, task_steps,
 };
 use crate::store::TaskFiles;
 
@@ -320,6 +321,7 @@ impl Actor {
                 token: known.token.clone(),
                 secrets: SecretCell::default(),
                 files: FileCell::default(),
+                router_config: RouterConfigCell::default(),
             },
             facts: known.facts.clone(),
             health: known.health.status,

@@ -125,19 +125,12 @@ fn decode_environment_files(
                     "an environment file of type {kind:?}"
                 )));
             }
-            let object = file
-                .value
-                .strip_prefix("arn:")
-                .and_then(|rest| rest.split_once(":s3:::"))
-                .and_then(|(_, object)| object.split_once('/'))
-                .filter(|(bucket, key)| !bucket.is_empty() && !key.is_empty());
-            let (bucket, key) = object.ok_or_else(|| {
+            ObjectPlan::of_arn(&file.value).ok_or_else(|| {
                 malformed(format!(
                     "{:?} is not the ARN of an object in S3",
                     file.value
                 ))
-            })?;
-            Ok(ObjectPlan { bucket: bucket.into(), key: key.into() })
+            })
         })
         .collect()
 }
@@ -249,9 +242,6 @@ fn decode_ports(
     };
     let mut ports = vec![];
     for mapping in &container.port_mappings {
-        if mapping.container_port_range.is_some() {
-            return Err(unsupported("containerPortRange"));
-        }
         let protocol = match mapping.protocol.as_deref() {
             None | Some("tcp") => PortProtocol::Tcp,
             Some("udp") => PortProtocol::Udp,
@@ -259,14 +249,26 @@ fn decode_ports(
                 return Err(malformed(format!("port protocol {other:?}")));
             }
         };
-        let container_port = port(mapping.container_port)?;
+        let host_port = port(mapping.host_port)?;
+        let (container_port, count) = match &mapping.container_port_range {
+            Some(range) => decode_range(range)?,
+            None => (port(mapping.container_port)?, 1),
+        };
         if container_port == 0 {
             return Err(malformed("a port mapping without containerPort"));
         }
-        let host_port = port(mapping.host_port)?;
-        ports.push(PortPlan { container_port, host_port, protocol });
+        ports.push(PortPlan { container_port, host_port, count, protocol });
     }
     Ok(ports)
+}
+
+/// `8000-8010` as its first port and how many there are.
+fn decode_range(range: &str) -> Result<(u16, u16), DecodeTaskError> {
+    let ends = range.split_once('-').and_then(|(low, high)| {
+        let (low, high): (u16, u16) = (low.parse().ok()?, high.parse().ok()?);
+        (0 < low && low < high).then(|| (low, high - low + 1))
+    });
+    ends.ok_or_else(|| malformed(format!("containerPortRange {range:?}")))
 }
 
 /// What it says it waits for, and what links and volumes make it wait for.

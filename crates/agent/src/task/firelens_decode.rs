@@ -9,8 +9,8 @@ use minato_wire::acs;
 use super::container_decode::decode_secret;
 use super::decode::{DecodeTaskError, malformed, unsupported};
 use super::plan::{
-    Condition, ContainerPlan, Dependency, LogAddress, LogPlan, RouterKind,
-    RouterOutput, RouterPlan,
+    Condition, ContainerPlan, Dependency, IncludePlan, LogAddress, LogPlan,
+    RouterKind, RouterOutput, RouterPlan,
 };
 
 /// Options of the driver that are no output plugin's.
@@ -101,26 +101,25 @@ fn router_plan(
             return Err(malformed(format!("firelensConfiguration {other:?}")));
         }
     };
-    let (mut has_metadata, mut file_type, mut include) = (true, None, None);
+    let (mut has_metadata, mut file_type, mut file) = (true, None, None);
     for (name, value) in config.options {
         match name.as_str() {
             "enable-ecs-log-metadata" => has_metadata = value != "false",
             "config-file-type" => file_type = Some(value),
-            "config-file-value" => include = Some(value),
+            "config-file-value" => file = Some(value),
             other => {
                 return Err(unsupported(format!("FireLens option {other}")));
             }
         }
     }
-    match (file_type.as_deref(), &include) {
-        (None, None) | (Some("file"), Some(_)) => {}
-        (Some("s3"), Some(_)) => {
-            return Err(unsupported("a FireLens configuration in S3"));
-        }
+    let include = match (file_type.as_deref(), file) {
+        (None, None) => None,
+        (Some("file"), Some(path)) => Some(IncludePlan::File(path)),
+        (Some("s3"), Some(arn)) => Some(IncludePlan::Object(arn)),
         (kind, _) => {
             return Err(malformed(format!("config-file-type {kind:?}")));
         }
-    }
+    };
     Ok(RouterPlan { kind, has_metadata, include, outputs: vec![] })
 }
 
@@ -284,13 +283,25 @@ mod tests {
     }
 
     #[test]
+    fn a_further_configuration_is_a_file_or_an_object() {
+        let include = |kind: &str| {
+            let options = json!({"config-file-type": kind,
+                "config-file-value": "x"});
+            let router = router("fluentd", options, json!({}));
+            let plan = plan(json!([router])).unwrap();
+            plan.containers[0].router.as_ref().unwrap().include.clone()
+        };
+        assert_eq!(include("file"), Some(IncludePlan::File("x".into())));
+        assert_eq!(include("s3"), Some(IncludePlan::Object("x".into())));
+    }
+
+    #[test]
     fn what_cannot_be_done_is_refused() {
         let none = || json!({});
         let file = |kind: &str| json!({"config-file-type": kind, "config-file-value": "x"});
         for (containers, word) in [
             (json!([app("app", none(), none())]), "no firelens container"),
             (json!([router("logstash", none(), none())]), "logstash"),
-            (json!([router("fluentd", file("s3"), none())]), "S3"),
             (json!([router("fluentd", file("ftp"), none())]), "ftp"),
             (json!([router("fluentd", json!({"x": "y"}), none())]), "x"),
         ] {

@@ -174,10 +174,20 @@ pub struct RouterPlan {
     pub kind: RouterKind,
     /// Whether records get the task's names.
     pub has_metadata: bool,
-    /// A further configuration file, in the container.
-    pub include: Option<String>,
+    /// A further configuration file.
+    pub include: Option<IncludePlan>,
     /// Options of the containers whose output it takes, in their order.
     pub outputs: Vec<RouterOutput>,
+}
+
+/// Where a router's further configuration is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IncludePlan {
+    /// A file in the router's container.
+    File(String),
+    /// An object in S3 by its ARN, not checked yet: what is wrong with it is
+    /// told when it is fetched, as upstream.
+    Object(String),
 }
 
 /// The kinds of log routers.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use super::log_plan::{
-    AwslogsPlan, ExtrasPlan, GelfCompression, LogAddress, LogPlan,
+    AwslogsPlan, ExtrasPlan, GelfCompression, IncludePlan, LogAddress, LogPlan,
     MultilinePlan, RecordForm, RemotePlan, RouterKind, RouterOutput,
     RouterPlan, SyslogFormat,
 };
@@ -242,6 +242,19 @@ pub struct ObjectPlan {
     pub key: String,
 }
 
+impl ObjectPlan {
+    /// Reads `arn:PARTITION:s3:::BUCKET/KEY`; none, where the text is another.
+    pub fn of_arn(arn: &str) -> Option<ObjectPlan> {
+        let object = arn
+            .strip_prefix("arn:")
+            .and_then(|rest| rest.split_once(":s3:::"))
+            .and_then(|(_, object)| object.split_once('/'))
+            .filter(|(bucket, key)| !bucket.is_empty() && !key.is_empty());
+        let (bucket, key) = object?;
+        Some(ObjectPlan { bucket: bucket.into(), key: key.into() })
+    }
+}
+
 /// The secret with the user and password for an image's registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginPlan {
@@ -369,12 +382,21 @@ pub struct ContainerPlan {
 /// A port of a container's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortPlan {
-    /// In the container.
+    /// In the container; the first one of a range.
     pub container_port: u16,
     /// On the host; 0 is any.
     pub host_port: u16,
+    /// How many consecutive ports: 1, or more for a `containerPortRange`.
+    pub count: u16,
     /// TCP or UDP.
     pub protocol: PortProtocol,
+}
+
+impl PortPlan {
+    /// The last port in the container.
+    pub fn last(&self) -> u16 {
+        self.container_port.saturating_add(self.count.saturating_sub(1))
+    }
 }
 
 /// A container to reach by name.

@@ -214,15 +214,22 @@ pub struct Ending {
     pub at_ms: i64,
 }
 
-/// A host port that leads to a container's.
+/// Host ports that lead to a container's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
-    /// On the host.
+    /// On the host; the first one of a range.
     pub host_port: u16,
-    /// In the container.
+    /// In the container; the first one of a range.
     pub container_port: u16,
+    /// How many consecutive ports; more than one is a range.
+    #[serde(default = "one_port")]
+    pub count: u16,
     /// TCP or UDP.
     pub protocol: PortProtocol,
+}
+
+fn one_port() -> u16 {
+    1
 }
 
 /// Health of a container.

@@ -107,15 +107,29 @@ fn exec_agent(
 }
 
 fn network_binding(binding: &Binding) -> NetworkBinding {
-    NetworkBinding {
+    let bound = NetworkBinding {
         bind_ip: Some("0.0.0.0".into()),
-        container_port: Some(i32::from(binding.container_port)),
-        host_port: Some(i32::from(binding.host_port)),
         protocol: Some(match binding.protocol {
             PortProtocol::Tcp => TransportProtocol::Tcp,
             PortProtocol::Udp => TransportProtocol::Udp,
         }),
         ..NetworkBinding::default()
+    };
+    if binding.count == 1 {
+        return NetworkBinding {
+            container_port: Some(i32::from(binding.container_port)),
+            host_port: Some(i32::from(binding.host_port)),
+            ..bound
+        };
+    }
+    let range = |first: u16| {
+        let last = first.saturating_add(binding.count.saturating_sub(1));
+        Some(format!("{first}-{last}"))
+    };
+    NetworkBinding {
+        container_port_range: range(binding.container_port),
+        host_port_range: range(binding.host_port),
+        ..bound
     }
 }
 

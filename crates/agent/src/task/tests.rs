@@ -326,15 +326,15 @@ async fn what_cannot_be_done_is_refused_with_a_reason() {
     let containers = json!([{
         "name": "web", "image": "web",
         "firelensConfiguration": {"type": "fluentd", "options": {
-            "config-file-type": "s3", "config-file-value": "arn:aws:s3:::b/f",
+            "reload": "often",
         }},
     }]);
     engine.accept(task(containers)).await.unwrap();
     let report = rig.reported("STOPPED").await;
     assert_eq!(
         report["reason"],
-        "ResourceInitializationError: a FireLens configuration in S3 is not \
-         supported by this agent"
+        "ResourceInitializationError: FireLens option reload is not supported \
+         by this agent"
     );
     assert_eq!(rig.runtime.calls(), Vec::<String>::new());
 }

@@ -101,6 +101,21 @@ pub(super) fn ranges(definition: &TaskDefinition) -> Result<(), RuleError> {
             };
             let (low, high) = one_range(definition, container, mapping, range)?;
             let protocol = mapping.protocol.unwrap_or(TransportProtocol::Tcp);
+            let singles = list(&container.port_mappings).iter();
+            let mut singles = singles.filter(|single| {
+                single.protocol.unwrap_or(TransportProtocol::Tcp) == protocol
+            });
+            let is_single = singles.any(|single| {
+                let port = single.container_port.unwrap_or(0);
+                (i32::from(low)..=i32::from(high)).contains(&port)
+            });
+            if is_single {
+                return Err(RuleError::client(format!(
+                    "A port of the containerPortRange {range} of container \
+                     '{}' is in another port mapping.",
+                    name(container)
+                )));
+            }
             let clash = taken.iter().any(|(from, to, other)| {
                 *other == protocol && *from <= high && low <= *to
             });

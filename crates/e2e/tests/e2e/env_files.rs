@@ -1,101 +1,35 @@
 //! Environment files: variables from objects that a real S3 server keeps.
 
-use std::path::Path;
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
 use minato_e2e::{IMAGE, Site, wait_for};
-use s3s::auth::SimpleAuth;
-use s3s::service::S3ServiceBuilder;
-use s3s_fs::FileSystem;
 use serde_json::{Value, json};
 
-const ADDRESS: &str = "127.0.0.1:9000";
-const URL: &str = "http://127.0.0.1:9000";
+use crate::s3_server::{SECRET, WithS3};
+
 const ROLE: &str = "arn:aws:iam::000000000000:role/ecsTaskExecutionRole";
-const KEY_ID: &str = "AKIAENVFILES";
-const SECRET: &str = "the/secret+of=s3";
 /// What no log may have.
 const VALUE: &str = "seen-by-the-container-alone";
 
-/// A site that fetches files with this secret, and the directory with the
-/// buckets of the server that it asks.
-struct WithS3 {
-    site: Site,
-    buckets: tempfile::TempDir,
-    /// Serves until it is dropped.
-    _runtime: tokio::runtime::Runtime,
+/// A site that fetches files with this secret.
+fn start(secret: &str) -> WithS3 {
+    WithS3::start(secret, &[]).unwrap()
 }
 
-impl WithS3 {
-    fn start(secret: &str) -> WithS3 {
-        let buckets = tempfile::tempdir().unwrap();
-        let key = buckets.path().join("key");
-        let text = format!(
-            "[default]\naws_access_key_id = {KEY_ID}\n\
-             aws_secret_access_key = {secret}\n"
-        );
-        std::fs::write(&key, text).unwrap();
-        let site = Site::start_with(&[
-            "--s3-endpoint",
-            URL,
-            "--s3-credentials-file",
-            &key.to_string_lossy(),
-        ])
-        .unwrap();
-        std::fs::remove_file(&key).unwrap();
-        let _runtime = serve(&site, buckets.path());
-        WithS3 { site, buckets, _runtime }
-    }
-
-    fn put(&self, name: &str, text: &str) {
-        let path = self.buckets.path().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
-
-    fn fails(&mut self, wanted: Value, launch_type: &str, reason: &str) {
-        let arn = self.site.start_task(wanted, launch_type).unwrap();
-        let task = self.site.wait_task(&arn, "STOPPED").unwrap();
-        assert_eq!(task["stopCode"], "TaskFailedToStart", "{task}");
-        let said = task["stoppedReason"].as_str().unwrap();
-        assert!(said.starts_with(reason), "{said}");
-        assert_eq!(task["containers"][0]["exitCode"], Value::Null);
-    }
-
-    fn finish(self) {
-        let log = self.site.log();
-        assert!(!log.contains(VALUE) && !log.contains(SECRET), "{log}");
-        self.site.finish().unwrap();
-    }
+/// Says that a task of this definition stops at once, and why.
+fn fails(s3: &mut WithS3, wanted: Value, launch_type: &str, reason: &str) {
+    let arn = s3.site.start_task(wanted, launch_type).unwrap();
+    let task = s3.site.wait_task(&arn, "STOPPED").unwrap();
+    assert_eq!(task["stopCode"], "TaskFailedToStart", "{task}");
+    let said = task["stoppedReason"].as_str().unwrap();
+    assert!(said.starts_with(reason), "{said}");
+    assert_eq!(task["containers"][0]["exitCode"], Value::Null);
 }
 
-/// Serves the buckets in the site's network, to whoever has the key.
-fn serve(site: &Site, buckets: &Path) -> tokio::runtime::Runtime {
-    let listener = site.listen(ADDRESS).unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let mut service = S3ServiceBuilder::new(FileSystem::new(buckets).unwrap());
-    service.set_auth(SimpleAuth::from_single(KEY_ID, SECRET));
-    let service = service.build();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.spawn(async move {
-        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-        loop {
-            let (socket, _) = listener.accept().await.unwrap();
-            let service = service.clone();
-            tokio::spawn(async move {
-                let server = Builder::new(TokioExecutor::new());
-                let socket = TokioIo::new(socket);
-                let _ = server.serve_connection(socket, service).await;
-            });
-        }
-    });
-    runtime
+fn finish(s3: WithS3) {
+    let log = s3.site.log();
+    assert!(!log.contains(VALUE) && !log.contains(SECRET), "{log}");
+    s3.site.finish().unwrap();
 }
 
 fn files(keys: &[&str]) -> Value {
@@ -137,7 +71,7 @@ fn said(site: &mut Site, arn: &str) -> String {
 
 #[test]
 fn containers_get_the_variables_of_files() {
-    let mut s3 = WithS3::start(SECRET);
+    let mut s3 = start(SECRET);
     let first = format!(
         "# one\nA=first\nB=\"first\"\nC=$A x=y\r\n\nnothing\nV={VALUE}\n"
     );
@@ -173,18 +107,18 @@ fn containers_get_the_variables_of_files() {
     let refused = boto.call("ecs", "run_task", input).unwrap_err();
     let refused = format!("{refused:?}");
     assert!(refused.contains("InvalidParameterException"), "{refused}");
-    s3.finish();
+    finish(s3);
 }
 
 #[test]
 fn a_file_that_is_not_there_stops_the_task_with_the_reason() {
-    let mut s3 = WithS3::start(SECRET);
+    let mut s3 = start(SECRET);
     s3.put("conf/a.env", "A=1\n");
     let why = "unable to download env file with key none.env from bucket \
                conf, error: NoSuchKey: ";
     let wanted = definition("missing", &["a.env", "none.env"]);
     let reason = format!("ResourceInitializationError: {why}");
-    s3.fails(wanted, "EC2", &reason);
+    fails(&mut s3, wanted, "EC2", &reason);
     let mut wanted = definition("fargate", &["none.env"]);
     for (name, value) in [
         ("networkMode", json!("awsvpc")),
@@ -198,21 +132,22 @@ fn a_file_that_is_not_there_stops_the_task_with_the_reason() {
         "ResourceInitializationError: failed to download env files: file \
          download command: non empty error stream: {why}"
     );
-    s3.fails(wanted, "FARGATE", &reason);
-    s3.finish();
+    fails(&mut s3, wanted, "FARGATE", &reason);
+    finish(s3);
 }
 
 #[test]
 fn a_wrong_key_stops_the_task_with_the_reason() {
-    let mut s3 = WithS3::start("another-secret");
+    let mut s3 = start("another-secret");
     s3.put("conf/a.env", "A=1\n");
-    s3.fails(
+    fails(
+        &mut s3,
         definition("wrong", &["a.env"]),
         "EC2",
         "ResourceInitializationError: unable to download env file with key \
          a.env from bucket conf, error: SignatureDoesNotMatch: ",
     );
-    s3.finish();
+    finish(s3);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Bridge mode: containers reached through ports of the host.
 
+use std::io::{BufRead, BufReader};
+
 use minato_e2e::Site;
 use serde_json::{Value, json};
 
@@ -96,5 +98,154 @@ fn tasks_with_their_own_addresses_reach_each_other() {
         let said = site.minato(&["logs", &asking]).unwrap();
         assert!(said.contains("serving"), "{mode}: {said}");
     }
+    site.finish().unwrap();
+}
+
+/// A server of one page on each of three ports.
+fn servers(family: &str, mode: &str) -> Value {
+    let serve = "for port in 8000 8001 8002; do
+            mkdir -p /www/$port; echo page $port > /www/$port/index.html
+            httpd -p $port -h /www/$port
+        done
+        trap 'exit 0' TERM; while :; do sleep 0.1; done";
+    json!({
+        "family": family,
+        "networkMode": mode,
+        "containerDefinitions": [{
+            "name": "web", "image": minato_e2e::IMAGE,
+            "cpu": 16, "memory": 32,
+            "command": ["/bin/sh", "-c", serve],
+            "portMappings": [{ "containerPortRange": "8000-8002" }],
+        }]
+    })
+}
+
+#[test]
+fn a_range_of_ports_leads_to_a_range_of_the_host() {
+    let mut site = Site::start().unwrap();
+    let mut taken = std::collections::BTreeSet::new();
+    for family in ["first", "second"] {
+        let arn = site.start_task(servers(family, "bridge"), "EC2").unwrap();
+        let task = site.wait_task(&arn, "RUNNING").unwrap();
+        let bindings = &task["containers"][0]["networkBindings"];
+        let range = bindings[0]["hostPortRange"].as_str().unwrap().to_owned();
+        let expected = json!([{
+            "bindIP": "0.0.0.0", "protocol": "tcp",
+            "containerPortRange": "8000-8002", "hostPortRange": range,
+        }]);
+        assert_eq!(*bindings, expected);
+        let (first, last) = range.split_once('-').unwrap();
+        let (first, last): (u64, u64) =
+            (first.parse().unwrap(), last.parse().unwrap());
+        assert_eq!(last - first, 2, "{range}");
+        assert!(first >= 32768, "{range}");
+        for (port, container) in (first..=last).zip(8000..) {
+            assert_eq!(page(&site, port), format!("page {container}"));
+            assert!(taken.insert(port), "{port} is the first task's");
+        }
+    }
+
+    // Where a task has its own address, its ports are the range.
+    let own = site.start_task(servers("own", "awsvpc"), "EC2").unwrap();
+    let task = site.wait_task(&own, "RUNNING").unwrap();
+    let container = &task["containers"][0];
+    let bindings = container["networkBindings"].as_array();
+    assert!(bindings.is_none_or(Vec::is_empty), "{container}");
+    let interface = &container["networkInterfaces"][0];
+    let address = interface["privateIpv4Address"].as_str().unwrap();
+    let url = format!("http://{address}:8002/");
+    let retry = ["--retry", "20", "--retry-all-errors", "--retry-delay", "1"];
+    let args = [&["-sS", "-m", "20", &url], &retry[..]].concat();
+    assert_eq!(site.run("curl", &args).unwrap().trim(), "page 8002");
+    site.finish().unwrap();
+}
+
+/// Answers every datagram on a port, in the network of a container.
+const ECHO: &str = "import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('0.0.0.0', int(sys.argv[1])))
+print('ready', flush=True)
+while True:
+    said, who = s.recvfrom(100)
+    s.sendto(b'echo of ' + said, who)
+";
+/// Asks until there is an answer, for ten seconds.
+const ASK: &str = "import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(0.5)
+for _ in range(20):
+    s.sendto(b'hello', ('127.0.0.1', int(sys.argv[1])))
+    try:
+        print(s.recv(100).decode())
+        break
+    except OSError:
+        pass
+";
+
+/// The server in a container's network; ends when it is dropped.
+struct Echo(std::process::Child);
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Echo {
+    /// Beside the process of the site that has this word.
+    fn start(site: &Site, word: &str, port: u16) -> Echo {
+        let is_it = |pid: &&i32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline"));
+            let line = line.unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|it| it == word.as_bytes())
+        };
+        let processes = site.traces().unwrap().processes();
+        let pid = processes.iter().find(is_it).unwrap().to_string();
+        let mut child = site
+            .command("nsenter")
+            .args(["-t", &pid, "-n", "python3", "-c", ECHO])
+            .arg(port.to_string())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let said = child.stdout.take().unwrap();
+        let echo = Echo(child);
+        BufReader::new(said).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        echo
+    }
+}
+
+#[test]
+fn udp_ports_of_the_host_lead_to_containers() {
+    let mut site = Site::start().unwrap();
+    let waiting = json!({
+        "family": "udp",
+        "networkMode": "bridge",
+        "containerDefinitions": [{
+            "name": "dns", "image": minato_e2e::IMAGE,
+            "cpu": 16, "memory": 32, "stopTimeout": 2,
+            "command": ["/bin/sh", "-c", "while :; do sleep 1; done", "of-udp"],
+            "portMappings": [
+                {"containerPort": 5300, "hostPort": 5353, "protocol": "udp"},
+                {"containerPort": 5300, "hostPort": 5353, "protocol": "tcp"},
+            ],
+        }]
+    });
+    let arn = site.start_task(waiting, "EC2").unwrap();
+    let task = site.wait_task(&arn, "RUNNING").unwrap();
+    let mut bindings = task["containers"][0]["networkBindings"].clone();
+    let shown = bindings.as_array_mut().unwrap();
+    shown.sort_by_key(|binding| binding["protocol"].to_string());
+    let binding = |protocol: &str| {
+        json!({"bindIP": "0.0.0.0", "containerPort": 5300, "hostPort": 5353,
+               "protocol": protocol})
+    };
+    assert_eq!(bindings, json!([binding("tcp"), binding("udp")]));
+    let _echo = Echo::start(&site, "of-udp", 5300);
+    let said = site.run("python3", &["-c", ASK, "5353"]).unwrap();
+    assert_eq!(said.trim(), "echo of hello");
     site.finish().unwrap();
 }

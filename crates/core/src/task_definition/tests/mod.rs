@@ -331,6 +331,14 @@ fn port_ranges_and_names() {
             {"containerPortRange": "1-9"}, {"containerPortRange": "9-12"}]})),
         "overlaps",
     );
+    bad(
+        app(json!({"portMappings": [
+            {"containerPort": 9}, {"containerPortRange": "1-9"}]})),
+        "is in another port mapping",
+    );
+    good(app(json!({"portMappings": [
+        {"containerPort": 9, "protocol": "udp"},
+        {"containerPortRange": "1-9"}]})));
     good(app(json!({"portMappings": [
         {"containerPortRange": "1-9"},
         {"containerPortRange": "9-12", "protocol": "udp"}]})));
