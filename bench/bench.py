@@ -28,6 +28,7 @@ import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
 
+import execute
 import ingest
 import parameters
 from measure import (
@@ -414,7 +415,7 @@ def case_service(work):
 
 
 CASES = dict(start=case_start, run=case_run, api=case_api, pull=case_pull, service=case_service,
-             whole=parameters.case_whole, churn=parameters.case_churn,
+             whole=parameters.case_whole, churn=parameters.case_churn, exec=execute.case_exec,
              ingest=ingest.case_ingest)
 
 

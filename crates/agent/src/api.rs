@@ -7,6 +7,7 @@
 use std::fmt;
 
 use futures_util::future::BoxFuture;
+use minato_client::Credentials;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -77,6 +78,18 @@ pub trait Api: Send + Sync + fmt::Debug + 'static {
         region: &'a str,
         operation: &'static str,
         input: Value,
+    ) -> ApiCall<'a> {
+        self.call_as(None, service, region, operation, input)
+    }
+
+    /// The same in the name of a role; `None` is the agent itself.
+    fn call_as<'a>(
+        &'a self,
+        role: Option<Credentials>,
+        service: ApiService,
+        region: &'a str,
+        operation: &'static str,
+        input: Value,
     ) -> ApiCall<'a>;
 }
 
@@ -88,12 +101,24 @@ pub async fn call<I: Serialize, O: DeserializeOwned>(
     operation: &'static str,
     input: &I,
 ) -> Result<O, ApiCallError> {
+    call_as(api, None, service, region, operation, input).await
+}
+
+/// The same in the name of a role; `None` is the agent itself.
+pub async fn call_as<I: Serialize, O: DeserializeOwned>(
+    api: &dyn Api,
+    role: Option<Credentials>,
+    service: ApiService,
+    region: &str,
+    operation: &'static str,
+    input: &I,
+) -> Result<O, ApiCallError> {
     let bad = |what: &str, error: serde_json::Error| ApiCallError {
         code: None,
         message: format!("{what} of {operation}: {error}"),
     };
     let input =
         serde_json::to_value(input).map_err(|error| bad("input", error))?;
-    let output = api.call(service, region, operation, input).await?;
+    let output = api.call_as(role, service, region, operation, input).await?;
     serde_json::from_value(output).map_err(|error| bad("output", error))
 }

@@ -1,15 +1,17 @@
-//! Fetching objects from S3, or from a server that speaks as S3 does.
+//! Fetching objects from S3 and putting them there, or with a server that
+//! speaks as S3 does.
 //!
-//! One operation, `GetObject`, with the bucket in the path: no server needs a
-//! name for each bucket then. Everything is bounded: an object's size, the
-//! time for it, the number of attempts.
+//! Two operations, `GetObject` and `PutObject`, with the bucket in the path:
+//! no server needs a name for each bucket then. Everything is bounded: an
+//! object's size, the time for it, the number of attempts.
 
-use std::fmt;
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -17,7 +19,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use minato_client::Credentials;
 use minato_core::env::Clock;
-use minato_wire::sigv4::{SignError, Signer, s3_object_path, sign};
+use minato_wire::sigv4::{
+    PayloadHash, SignError, Signer, s3_object_path, sign_hashed,
+};
 
 use crate::backoff::patiently;
 
@@ -133,9 +137,22 @@ impl ObjectError {
     }
 }
 
-type HyperClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+/// The bytes of an object on their way to S3.
+pub(crate) type ObjectBody = UnsyncBoxBody<Bytes, io::Error>;
 
-/// Fetches objects in somebody's name. It is made for a few of them: it
+/// An object to be put into S3.
+pub(crate) trait NewObject: Sync {
+    /// Its size in bytes.
+    fn length(&self) -> u64;
+    /// SHA-256 of its bytes, in lower-case hexadecimal.
+    fn sha256(&self) -> &str;
+    /// Its bytes, anew for each attempt.
+    fn body(&self) -> ObjectBody;
+}
+
+type HyperClient = Client<HttpsConnector<HttpConnector>, ObjectBody>;
+
+/// Fetches and puts objects in somebody's name. It is made for a few of them: it
 /// holds connections.
 pub(crate) struct Objects<'a> {
     client: HyperClient,
@@ -168,6 +185,25 @@ impl<'a> Objects<'a> {
         all.unwrap_or_else(|_| Err(self.timed_out(OBJECT_TIMEOUT)))
     }
 
+    /// Makes an object of plain text, or replaces it. `timeout` is for one
+    /// attempt; there are as many as for [`Objects::get`].
+    pub(crate) async fn put(
+        &self,
+        bucket: &str,
+        key: &str,
+        object: &dyn NewObject,
+        timeout: Duration,
+    ) -> Result<(), ObjectError> {
+        let is_transient = ObjectError::is_transient;
+        patiently(ATTEMPTS, WAITS, is_transient, || async {
+            let put = self.ask(self.put_request(bucket, key, object)?);
+            let put = tokio::time::timeout(timeout, put).await;
+            put.unwrap_or_else(|_| Err(self.timed_out(timeout)))
+        })
+        .await
+        .map(drop)
+    }
+
     async fn get_patiently(
         &self,
         bucket: &str,
@@ -175,7 +211,7 @@ impl<'a> Objects<'a> {
     ) -> Result<Bytes, ObjectError> {
         let is_transient = ObjectError::is_transient;
         patiently(ATTEMPTS, WAITS, is_transient, || async {
-            let got = self.get_once(bucket, key);
+            let got = self.ask(self.get_request(bucket, key)?);
             let got = tokio::time::timeout(ATTEMPT_TIMEOUT, got).await;
             got.unwrap_or_else(|_| Err(self.timed_out(ATTEMPT_TIMEOUT)))
         })
@@ -189,10 +225,9 @@ impl<'a> Objects<'a> {
         }
     }
 
-    async fn get_once(
+    async fn ask(
         &self,
-        bucket: &str,
-        key: &str,
+        request: Request<ObjectBody>,
     ) -> Result<Bytes, ObjectError> {
         let unreachable = |error: &(dyn std::error::Error + 'static)| {
             ObjectError::Unreachable {
@@ -200,7 +235,6 @@ impl<'a> Objects<'a> {
                 why: crate::runtime::error_chain(error),
             }
         };
-        let request = self.request(bucket, key)?;
         let sent = self.client.request(request).await;
         let (head, body) =
             sent.map_err(|error| unreachable(&error))?.into_parts();
@@ -217,17 +251,45 @@ impl<'a> Objects<'a> {
         }
     }
 
-    fn request(
+    fn get_request(
         &self,
         bucket: &str,
         key: &str,
-    ) -> Result<Request<Empty<Bytes>>, ObjectError> {
+    ) -> Result<Request<ObjectBody>, ObjectError> {
+        let nothing = Empty::new().map_err(|never| match never {});
+        let (headers, hash) = (HeaderMap::new(), PayloadHash::default());
+        let body = ObjectBody::new(nothing);
+        let at = s3_object_path(bucket, key);
+        self.request(Method::GET, at, headers, &hash.finish(), body)
+    }
+
+    fn put_request(
+        &self,
+        bucket: &str,
+        key: &str,
+        object: &dyn NewObject,
+    ) -> Result<Request<ObjectBody>, ObjectError> {
+        let mut headers = HeaderMap::new();
+        let text = HeaderValue::from_static("text/plain");
+        headers.insert(header::CONTENT_TYPE, text);
+        headers.insert(header::CONTENT_LENGTH, object.length().into());
+        let at = s3_object_path(bucket, key);
+        let hash = object.sha256();
+        self.request(Method::PUT, at, headers, hash, object.body())
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: String,
+        mut headers: HeaderMap,
+        payload_hash: &str,
+        body: ObjectBody,
+    ) -> Result<Request<ObjectBody>, ObjectError> {
         let S3Endpoint { scheme, authority } = &self.config.endpoint;
         let invalid = |error: &dyn fmt::Display| ObjectError::Request {
             why: error.to_string(),
         };
-        let path = s3_object_path(bucket, key);
-        let mut headers = HeaderMap::new();
         let host = HeaderValue::from_str(authority.as_str());
         headers.insert(header::HOST, host.map_err(|error| invalid(&error))?);
         let signer = Signer {
@@ -238,7 +300,8 @@ impl<'a> Objects<'a> {
             service: "s3",
             now: self.clock.now(),
         };
-        sign(&signer, &Method::GET, (&path, None), &mut headers, b"")?;
+        let at = (path.as_str(), None);
+        sign_hashed(&signer, &method, at, &mut headers, payload_hash)?;
         let path = PathAndQuery::try_from(path);
         let uri = Uri::builder()
             .scheme(scheme.clone())
@@ -246,7 +309,8 @@ impl<'a> Objects<'a> {
             .path_and_query(path.map_err(|error| invalid(&error))?)
             .build()
             .map_err(|error| invalid(&error))?;
-        let mut request = Request::new(Empty::new());
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         Ok(request)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use minato_client::Credentials;
 use minato_core::env::{Clock, Ids};
 use minato_wire::{Timestamp, acs};
 use parking_lot::Mutex;
@@ -59,6 +60,8 @@ pub(crate) struct ApiState {
     pub(crate) calls: Vec<(String, Value)>,
     /// The region of each.
     pub(crate) regions: Vec<String>,
+    /// The access key of each; none is the agent's own.
+    pub(crate) roles: Vec<Option<String>>,
     /// Errors for the next calls of an operation.
     pub(crate) errors: BTreeMap<String, Vec<ApiCallError>>,
     /// What `SweepVolumes` answers.
@@ -200,8 +203,9 @@ impl FakeApi {
 }
 
 impl Api for FakeApi {
-    fn call<'a>(
+    fn call_as<'a>(
         &'a self,
+        role: Option<Credentials>,
         _service: ApiService,
         region: &'a str,
         operation: &'static str,
@@ -216,6 +220,7 @@ impl Api for FakeApi {
             }
             state.calls.push((operation.into(), input.clone()));
             state.regions.push(region.into());
+            state.roles.push(role.map(|role| role.access_key_id));
             FakeApi::answer(&mut state, operation, &input)
         })
     }

@@ -22,6 +22,10 @@ mod ends;
 mod env_files;
 #[path = "e2e/exec.rs"]
 mod exec;
+#[path = "e2e/exec_client.rs"]
+mod exec_client;
+#[path = "e2e/exec_logs.rs"]
+mod exec_logs;
 #[path = "e2e/firelens.rs"]
 mod firelens;
 #[path = "e2e/flow.rs"]
@@ -30,6 +34,8 @@ mod flow;
 mod hostile;
 #[path = "e2e/limits.rs"]
 mod limits;
+#[path = "e2e/log_drivers.rs"]
+mod log_drivers;
 #[path = "e2e/members.rs"]
 mod members;
 #[path = "e2e/ports.rs"]

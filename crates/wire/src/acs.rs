@@ -394,6 +394,31 @@ pub struct ExecuteCommand {
     pub container_name: String,
     /// The command, as the caller gave it.
     pub command: String,
+    /// Where its output is written down.
+    #[serde(default)]
+    pub logging: SessionLogging,
+}
+
+/// Where the output of a session is written down: the cluster's
+/// `executeCommandConfiguration`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SessionLogging {
+    /// Nowhere.
+    #[default]
+    None,
+    /// In the log group of the container's `awslogs` driver, if it has that.
+    Default,
+    /// In these places.
+    #[serde(rename_all = "camelCase")]
+    Override {
+        /// A log group of CloudWatch Logs; its stream is the session's id.
+        log_group: Option<String>,
+        /// A bucket of S3.
+        bucket: Option<String>,
+        /// What the object's key begins with.
+        key_prefix: Option<String>,
+    },
 }
 
 impl fmt::Debug for ExecuteCommand {
@@ -403,6 +428,7 @@ impl fmt::Debug for ExecuteCommand {
             .field("session_id", &self.session_id)
             .field("task_arn", &self.task_arn)
             .field("container_name", &self.container_name)
+            .field("logging", &self.logging)
             .finish_non_exhaustive()
     }
 }

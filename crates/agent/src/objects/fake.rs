@@ -5,8 +5,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response};
-use http_body_util::Full;
+use http::request::Parts;
+use http::{HeaderMap, Method, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -26,6 +28,7 @@ pub(crate) const NO_SUCH_KEY: &str = "<?xml version=\"1.0\"?><Error><Code>\
 struct State {
     answers: BTreeMap<String, VecDeque<Answer>>,
     asked: Vec<(String, HeaderMap)>,
+    put: BTreeMap<String, Bytes>,
 }
 
 pub(crate) struct FakeS3 {
@@ -60,6 +63,11 @@ impl FakeS3 {
         answers.push_back((status, body.into()));
     }
 
+    /// What was put at a path.
+    pub(crate) fn object(&self, path: &str) -> Option<Bytes> {
+        self.state.lock().put.get(path).cloned()
+    }
+
     /// Paths and headers of what it was asked.
     pub(crate) fn asked(&self) -> Vec<(String, HeaderMap)> {
         self.state.lock().asked.clone()
@@ -71,10 +79,15 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
         let (socket, _) = listener.accept().await.unwrap();
         let state = Arc::clone(&state);
         let service = service_fn(move |request| {
-            let (status, body) = respond(&mut state.lock(), &request);
-            let mut response = Response::new(Full::new(Bytes::from(body)));
-            *response.status_mut() = status.try_into().unwrap();
-            async { Ok::<_, Infallible>(response) }
+            let state = Arc::clone(&state);
+            async move {
+                let (head, body) = request.into_parts();
+                let body = Incoming::collect(body).await.unwrap().to_bytes();
+                let (status, body) = respond(&mut state.lock(), &head, body);
+                let mut response = Response::new(Full::new(Bytes::from(body)));
+                *response.status_mut() = status.try_into().unwrap();
+                Ok::<_, Infallible>(response)
+            }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(socket), service);
@@ -82,16 +95,17 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
     }
 }
 
-fn respond(
-    state: &mut State,
-    request: &Request<hyper::body::Incoming>,
-) -> Answer {
-    assert_eq!(request.method(), Method::GET);
-    let path = request.uri().path().to_owned();
-    state.asked.push((path.clone(), request.headers().clone()));
-    let Some(answers) = state.answers.get_mut(&path) else {
-        return (404, NO_SUCH_KEY.into());
+fn respond(state: &mut State, head: &Parts, body: Bytes) -> Answer {
+    let path = head.uri.path().to_owned();
+    state.asked.push((path.clone(), head.headers.clone()));
+    let missing = if head.method == Method::PUT {
+        state.put.insert(path.clone(), body);
+        (200, vec![])
+    } else {
+        assert_eq!(head.method, Method::GET);
+        (404, NO_SUCH_KEY.into())
     };
+    let Some(answers) = state.answers.get_mut(&path) else { return missing };
     match answers.len() {
         0 | 1 => answers.front().cloned().unwrap(),
         _ => answers.pop_front().unwrap(),

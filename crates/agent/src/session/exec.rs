@@ -15,10 +15,12 @@ use minato_wire::acs::ExecuteCommand;
 use minato_wire::ssm_channel::{self as wire, AgentSide, Effect};
 use tokio::sync::{mpsc, oneshot};
 
+use super::transcript::Transcript;
 use super::{Connector, DataChannel};
 use crate::agent::Services;
 use crate::engine::TaskEngine;
 use crate::runtime::{ExecSpec, Terminal, TerminalInput, TerminalSize};
+use crate::task::plan::{ContainerPlan, TaskPlan};
 use crate::task::status::ContainerStatus;
 
 /// How often repeats and deadlines are looked at; upstream's.
@@ -35,8 +37,8 @@ const ENVIRONMENT: [&str; 2] = ["TERM=xterm-256color", "LANG=C.UTF-8"];
 /// What is to be run, and where.
 #[derive(Debug)]
 struct Target {
-    /// The container's id in the engine.
-    id: String,
+    task: Arc<TaskPlan>,
+    container: ContainerPlan,
     spec: ExecSpec,
 }
 
@@ -58,10 +60,12 @@ pub(super) async fn serve(
         }
     };
     let target = target(&engine, &order);
+    let session_id = order.session_id.clone();
     let first_id = services.ids.uuid();
     let now_ms = services.clock.now().as_millis();
-    let session = Session {
-        side: AgentSide::new(&order.session_id, first_id, now_ms),
+    let mut session = Session {
+        order,
+        side: AgentSide::new(&session_id, first_id, now_ms),
         services,
         target,
         frames: VecDeque::new(),
@@ -69,8 +73,16 @@ pub(super) async fn serve(
         input_bytes: 0,
         terminal: None,
         is_over: false,
+        transcript: None,
     };
     session.run(channel).await;
+    // The channel is closed, and the command's processes go: nothing but the
+    // log is waited for.
+    let transcript = session.transcript.take();
+    drop(session);
+    if let Some(transcript) = transcript {
+        transcript.finish().await;
+    }
 }
 
 /// Finds the container and what is to be run in it, as its root (developer
@@ -82,10 +94,11 @@ fn target(
     let name = &order.container_name;
     let tasks = engine.tasks();
     let task = tasks.iter().find(|task| task.arn == order.task_arn);
-    let plan = task.and_then(|task| task.plan.as_ref());
-    let plan = plan.and_then(|plan| plan.container(name));
+    let task_plan = task.and_then(|task| task.plan.as_ref());
+    let plan = task_plan.and_then(|plan| plan.container(name));
     let record = task.and_then(|task| task.record.containers.get(name));
-    let (Some(plan), Some(record)) = (plan, record) else {
+    let (Some(task_plan), Some(plan), Some(record)) = (task_plan, plan, record)
+    else {
         return Err(format!("The container {name} is not on this host."));
     };
     if record.status != ContainerStatus::Running {
@@ -112,12 +125,14 @@ fn target(
         user: Some("0".to_owned()),
         output_max_bytes: 0,
     };
-    Ok(Target { id: plan.id.clone(), spec })
+    let (task, container) = (Arc::clone(task_plan), plan.clone());
+    Ok(Target { task, container, spec })
 }
 
 /// One command, from its session's beginning to the end.
 struct Session {
     services: Arc<Services>,
+    order: ExecuteCommand,
     target: Result<Target, String>,
     side: AgentSide,
     frames: VecDeque<Bytes>,
@@ -125,6 +140,8 @@ struct Session {
     input_bytes: usize,
     terminal: Option<Running>,
     is_over: bool,
+    /// Where the output is written down, if it is.
+    transcript: Option<Transcript>,
 }
 
 /// The terminal, as far as it goes.
@@ -148,7 +165,7 @@ enum Event {
 }
 
 impl Session {
-    async fn run(mut self, mut channel: DataChannel) {
+    async fn run(&mut self, mut channel: DataChannel) {
         let mut tick = tokio::time::interval(TICK);
         loop {
             self.take_effects().await;
@@ -165,7 +182,12 @@ impl Session {
                         && self.inputs.len() < INPUTS_MAX;
                     self.side.receive(&frame, has_room, now_ms);
                 }
-                Event::Output(Some(piece)) => self.side.output(piece, now_ms),
+                Event::Output(Some(piece)) => {
+                    if let Some(transcript) = &mut self.transcript {
+                        transcript.write(piece.clone()).await;
+                    }
+                    self.side.output(piece, now_ms);
+                }
                 Event::Output(None) => {
                     if let Some(running) = &mut self.terminal {
                         running.is_drained = true;
@@ -242,10 +264,19 @@ impl Session {
 
     async fn start(&mut self, size: wire::TerminalSize) {
         let opened = match &self.target {
-            Ok(Target { id, spec }) => {
+            Ok(Target { task, container, spec }) => {
                 let runtime = &self.services.runtime;
-                let size = engine_size(size);
+                let (id, size) = (&container.id, engine_size(size));
                 let opened = runtime.exec_terminal(id, spec, size).await;
+                if opened.is_ok() {
+                    let order = &self.order;
+                    self.transcript = Transcript::begin(
+                        &self.services,
+                        task,
+                        container,
+                        order,
+                    );
+                }
                 opened.map_err(|error| {
                     format!("The command could not be run: {error}")
                 })

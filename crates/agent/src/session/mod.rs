@@ -11,6 +11,7 @@ mod exec;
 pub mod register;
 #[cfg(test)]
 mod tests;
+mod transcript;
 
 pub use acs::{CredentialSets, run_acs};
 

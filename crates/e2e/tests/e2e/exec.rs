@@ -1,14 +1,13 @@
 //! ECS Exec: shells in running containers.
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
 use minato_e2e::{IMAGE, Site, minato_program, run_to_end, wait_for};
 use serde_json::{Value, json};
 
-const CLIENT: &str = include_str!("exec_client.py");
+use crate::exec_client::{CLIENT, Client};
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn definition() -> Value {
@@ -55,70 +54,6 @@ fn refusal(site: &mut Site, input: Value) -> (String, String) {
     let boto = site.boto().unwrap();
     let error = boto.call("ecs", "execute_command", input).unwrap_err();
     (error.code, error.message)
-}
-
-/// The client of `exec_client.py`.
-struct Client {
-    process: Child,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Client {
-    fn start(site: &Site) -> Client {
-        let mut process = site
-            .command("python3")
-            .args(["-c", CLIENT])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let orders = process.stdin.take().unwrap();
-        let answers = BufReader::new(process.stdout.take().unwrap());
-        Client { process, orders, answers }
-    }
-
-    /// Opens the session of an `ExecuteCommand`'s answer.
-    fn open(site: &Site, answer: &Value) -> Client {
-        let mut client = Client::start(site);
-        client.connect(&answer["session"]);
-        client
-    }
-
-    fn connect(&mut self, session: &Value) {
-        let url = session["streamUrl"].clone();
-        let token = session["tokenValue"].clone();
-        self.ask(json!({"do": "connect", "url": url, "token": token}));
-    }
-
-    /// Gives an order that must be obeyed; the client's state after it.
-    fn ask(&mut self, order: Value) -> Value {
-        writeln!(self.orders, "{order}").unwrap();
-        let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        let mut answer: Value = serde_json::from_str(&line).unwrap();
-        assert!(answer["error"].is_null(), "{order}: {answer}");
-        answer["state"].take()
-    }
-
-    fn types(&mut self, text: &str) {
-        self.ask(json!({"do": "type", "text": text}));
-    }
-
-    fn shows(&mut self, text: &str) -> Value {
-        self.ask(json!({"do": "shows", "text": text}))
-    }
-
-    fn closed(&mut self) -> Value {
-        self.ask(json!({"do": "closed"}))
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 /// Whether a process with these words runs anywhere on the machine.

@@ -267,9 +267,10 @@ def plugin():
     print("\nExiting session with sessionId: " + session["sessionId"])
 
 
-if len(sys.argv) == 1 and "PLUGIN_TYPES" in os.environ:
-    print("The Session Manager plugin was installed successfully.")
-elif len(sys.argv) == 1:
-    worker()
-else:
-    plugin()
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        plugin()
+    elif "PLUGIN_TYPES" in os.environ:
+        print("The Session Manager plugin was installed successfully.")
+    else:
+        worker()

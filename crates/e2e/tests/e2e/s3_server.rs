@@ -1,6 +1,6 @@
 //! A real S3 server beside a Minato that asks it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -42,9 +42,14 @@ impl WithS3 {
         Ok(WithS3 { site, buckets, _runtime })
     }
 
+    /// Where an object is, or a bucket.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.buckets.path().join(name)
+    }
+
     /// Puts an object: `bucket/key`.
     pub fn put(&self, name: &str, text: &str) {
-        let path = self.buckets.path().join(name);
+        let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }

@@ -8,7 +8,7 @@ use minato_agent::api::{Api, ApiCall, ApiCallError, ApiService};
 use minato_agent::session::{
     Channel, ConnectError, Connector, DataChannel, Hello,
 };
-use minato_client::{ApiClient, CallError};
+use minato_client::{ApiClient, CallError, Credentials};
 use minato_control::{
     AgentHello, AgentLink, ControlPlane, OpenSessionError, SessionKind,
 };
@@ -114,8 +114,9 @@ impl ClientApi {
 }
 
 impl Api for ClientApi {
-    fn call<'a>(
+    fn call_as<'a>(
         &'a self,
+        role: Option<Credentials>,
         service: ApiService,
         region: &'a str,
         operation: &'static str,
@@ -129,7 +130,10 @@ impl Api for ClientApi {
                 ApiService::SecretsManager => &secretsmanager::SERVICE,
                 ApiService::Ssm => &ssm::SERVICE,
             };
-            let client = self.client.in_region(region);
+            let mut client = self.client.in_region(region);
+            if let Some(role) = role {
+                client = client.with_credentials(role);
+            }
             let called = client.call_value(service, operation, &input).await;
             called.map_err(|error| {
                 if let CallError::Api(error) = error {

@@ -25,7 +25,8 @@ pub use keys::KeyCache;
 pub use parse::Unverified;
 pub use proof::Proof;
 pub use sign::{
-    PresignError, SignError, Signer, presign, s3_object_path, sign,
+    PayloadHash, PresignError, SignError, Signer, presign, s3_object_path,
+    sign, sign_hashed,
 };
 pub use verify::{Expected, Key};
 

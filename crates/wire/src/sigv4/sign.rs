@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{digest, hmac};
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::canonical::{self, RequestParts, encode, hex, hex_sha256};
@@ -68,6 +68,33 @@ pub enum SignError {
 /// Authorization Header").
 const S3: &str = "s3";
 
+/// SHA-256 over pieces, for [`sign_hashed`].
+pub struct PayloadHash(digest::Context);
+
+impl fmt::Debug for PayloadHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PayloadHash").finish_non_exhaustive()
+    }
+}
+
+impl Default for PayloadHash {
+    fn default() -> PayloadHash {
+        PayloadHash(digest::Context::new(&digest::SHA256))
+    }
+}
+
+impl PayloadHash {
+    /// Takes the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// Of all pieces, in lower-case hexadecimal.
+    pub fn finish(self) -> String {
+        hex(self.0.finish().as_ref())
+    }
+}
+
 /// The path of an object below an endpoint, the bucket in the path: all but
 /// the unreserved characters and the slashes of the key are encoded.
 pub fn s3_object_path(bucket: &str, key: &str) -> String {
@@ -89,6 +116,19 @@ pub fn sign(
     headers: &mut HeaderMap,
     body: &[u8],
 ) -> Result<(), SignError> {
+    let payload_hash = hex_sha256(body);
+    sign_hashed(signer, method, path_and_query, headers, &payload_hash)
+}
+
+/// As [`sign`], for a body that is known by its SHA-256 in lower-case
+/// hexadecimal alone.
+pub fn sign_hashed(
+    signer: &Signer<'_>,
+    method: &Method,
+    path_and_query: (&str, Option<&str>),
+    headers: &mut HeaderMap,
+    payload_hash: &str,
+) -> Result<(), SignError> {
     if !headers.contains_key("host") {
         return Err(SignError::NoHost);
     }
@@ -102,9 +142,8 @@ pub fn sign(
     if let Some(token) = signer.session_token {
         headers.insert("x-amz-security-token", value(token)?);
     }
-    let payload_hash = hex_sha256(body);
     if signer.service == S3 {
-        headers.insert("x-amz-content-sha256", value(&payload_hash)?);
+        headers.insert("x-amz-content-sha256", value(payload_hash)?);
     }
     let mut signed: Vec<&str> = headers
         .keys()
@@ -116,11 +155,12 @@ pub fn sign(
         .collect();
     signed.sort_unstable();
     let (path, query) = path_and_query;
-    let parts = RequestParts { method, path, query, headers, body };
+    // The hash stands for the body.
+    let parts = RequestParts { method, path, query, headers, body: b"" };
     let canonical = if signer.service == S3 {
-        canonical::request_to_s3(&parts, &signed, &payload_hash)
+        canonical::request_to_s3(&parts, &signed, payload_hash)
     } else {
-        canonical::request(&parts, &signed, &payload_hash)
+        canonical::request(&parts, &signed, payload_hash)
     };
     let authorization = format!(
         "{ALGORITHM} Credential={}/{}, SignedHeaders={}, Signature={}",

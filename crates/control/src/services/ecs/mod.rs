@@ -31,7 +31,8 @@ const EXPRESS: &str = "Express services need load balancers";
 
 const CLUSTER: Support = Support::Partial(
     "no Cloud Map namespaces, no managed storage with keys of its own; \
-     kmsKeyId of executeCommandConfiguration has no effect",
+     kmsKeyId and the encryption flags of executeCommandConfiguration are \
+     kept, and ExecuteCommand refuses them",
 );
 const VOLUMES: Support =
     Support::Partial("volumes neither encrypted nor of snapshots");
@@ -71,7 +72,7 @@ operations! {
         "UpdateClusterSettings", Support::Full => clusters::update_cluster_settings;
         "DescribeTasks", Support::Full => tasks::describe_tasks;
         "DiscoverPollEndpoint", Support::Full => register::discover_poll_endpoint;
-        "ExecuteCommand", Support::Partial("sessions are not logged, and a cluster with logging OVERRIDE is refused; kmsKeyId has no effect") => tasks::execute_command;
+        "ExecuteCommand", Support::Partial("refused where the cluster has kmsKeyId, cloudWatchEncryptionEnabled or s3EncryptionEnabled: there is no KMS") => tasks::execute_command;
         "ListTasks", Support::Full => tasks::list_tasks;
         "RegisterContainerInstance", Support::Full => register::register_container_instance;
         "RunTask", VOLUMES => tasks::run_task;

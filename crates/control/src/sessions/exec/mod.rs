@@ -22,7 +22,7 @@ use bytes::Bytes;
 use minato_core::id::MessageId;
 use minato_store::Key;
 use minato_wire::Timestamp;
-use minato_wire::acs::ExecuteCommand;
+use minato_wire::acs::{ExecuteCommand, SessionLogging};
 use minato_wire::ssm_channel::{ChannelClosed, OpenDataChannel};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -72,6 +72,8 @@ pub(crate) struct Target {
     pub(crate) task_arn: String,
     pub(crate) container: String,
     pub(crate) command: String,
+    /// Where its output is written down.
+    pub(crate) logging: SessionLogging,
 }
 
 /// Why there is no session.
@@ -301,6 +303,7 @@ impl Exchange {
             task_arn: target.task_arn.clone(),
             container_name: target.container.clone(),
             command: target.command.clone(),
+            logging: target.logging.clone(),
         };
         let agent = agents.get(&target.host);
         let agent = agent.ok_or(RefusedClient::NotConnected)?;

@@ -22,6 +22,7 @@ fn target(container: &str) -> Target {
         task_arn: "task".into(),
         container: container.into(),
         command: "sh".into(),
+        logging: SessionLogging::Default,
     }
 }
 
@@ -118,6 +119,7 @@ async fn a_token_is_good_once_and_for_a_minute() {
     let order = within(play.orders.next()).await.unwrap();
     assert_eq!(order.container_name, "web");
     assert_eq!(order.command, "sh");
+    assert_eq!(order.logging, SessionLogging::Default);
     assert!(play.join("s", "t").is_none(), "the client's token");
     assert!(play.join("s", &order.token_value).is_some());
     assert!(play.join("s", &order.token_value).is_none(), "a second time");

@@ -4,7 +4,8 @@ use minato_core::capacity;
 use minato_wire::ApiError;
 use minato_wire::ecs::{
     ClusterConfiguration, ClusterServiceConnectDefaultsRequest, ClusterSetting,
-    ClusterSettingName, ExecuteCommandLogging, error,
+    ClusterSettingName, ExecuteCommandLogConfiguration, ExecuteCommandLogging,
+    error,
 };
 
 use super::super::capacity_providers;
@@ -64,8 +65,37 @@ pub(super) fn configuration(
                  and only if logging is OVERRIDE.",
             ));
         }
+        if let Some(to) = &exec.log_configuration {
+            log_configuration(to)?;
+        }
     }
     Ok(Some(configuration))
+}
+
+/// A log configuration names a place, and says nothing of one that it does
+/// not name.
+fn log_configuration(
+    to: &ExecuteCommandLogConfiguration,
+) -> Result<(), ApiError> {
+    let is_named = |name: &Option<String>| {
+        name.as_deref().is_some_and(|name| !name.is_empty())
+    };
+    let has_group = is_named(&to.cloud_watch_log_group_name);
+    let has_bucket = is_named(&to.s3_bucket_name);
+    let of_group = to.cloud_watch_encryption_enabled == Some(true);
+    let of_bucket =
+        to.s3_encryption_enabled == Some(true) || is_named(&to.s3_key_prefix);
+    if (!has_group && !has_bucket)
+        || (of_group && !has_group)
+        || (of_bucket && !has_bucket)
+    {
+        return Err(error::invalid_parameter_exception(
+            "The execute command logConfiguration must name a \
+             cloudWatchLogGroupName or an s3BucketName, and the one whose \
+             encryption or key prefix it sets.",
+        ));
+    }
+    Ok(())
 }
 
 /// There are no Cloud Map namespaces here yet; clearing one is fine.

@@ -3,6 +3,7 @@ use minato_wire::ecs::{
     ClusterServiceConnectDefaultsRequest, ClusterSetting, ClusterSettingName,
     DescribeClustersRequest, Tag,
 };
+use serde_json::{Value, json};
 
 use super::*;
 use crate::testing::{ACCOUNT, REGION, TestBed};
@@ -105,7 +106,29 @@ async fn wrong_input_is_refused() {
         }),
         ..Default::default()
     };
+    let exec = |exec: Value| CreateClusterRequest {
+        configuration: serde_json::from_value(
+            json!({"executeCommandConfiguration": exec}),
+        )
+        .unwrap(),
+        ..Default::default()
+    };
+    let log = |to: Value| {
+        exec(json!({"logging": "OVERRIDE", "logConfiguration": to}))
+    };
     for (input, code) in [
+        (exec(json!({"logging": "OVERRIDE"})), "InvalidParameterException"),
+        (log(json!({})), "InvalidParameterException"),
+        (
+            log(json!({"s3KeyPrefix": "p", "cloudWatchLogGroupName": "g"})),
+            "InvalidParameterException",
+        ),
+        (
+            log(
+                json!({"s3BucketName": "b", "cloudWatchEncryptionEnabled": true}),
+            ),
+            "InvalidParameterException",
+        ),
         (named("a b"), "InvalidParameterException"),
         (setting("on"), "InvalidParameterException"),
         (providers(&["mine"]), "InvalidParameterException"),

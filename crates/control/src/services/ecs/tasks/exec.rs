@@ -2,16 +2,17 @@
 
 use minato_wire::ApiError;
 use minato_wire::ecs::{
-    Container, ExecuteCommandLogging, ExecuteCommandRequest,
-    ExecuteCommandResponse, ManagedAgentName, Session, error,
+    Container, ExecuteCommandRequest, ExecuteCommandResponse, ManagedAgentName,
+    Session, error,
 };
 use minato_wire::ssm_channel::PATH_PREFIX;
 
 use super::super::lookup;
 use super::find;
+use super::session_logging::logging;
 use crate::context::{Context, Scope};
 use crate::sessions::exec::{BeginError, Target, new_token};
-use crate::tables::{Cluster, Host, Task};
+use crate::tables::{Host, Task};
 
 /// How AWS says that a task was not started for this (troubleshooting page of
 /// the developer guide, "ECS Exec").
@@ -19,6 +20,9 @@ const NOT_ENABLED: &str = "The execute command failed because execute command \
     was not enabled when the task was run or the execute command agent isn’t \
     running. Wait and try again or run a new task with execute command enabled \
     and try again.";
+
+/// What a host's agent says that knows where S3 is.
+const S3_CAPABILITY: &str = "ecs.capability.env-files.s3";
 
 pub(crate) async fn execute_command(
     cx: &Context,
@@ -45,15 +49,24 @@ pub(crate) async fn execute_command(
     })?;
     let container = container(&row, input.container.as_deref())?;
     check_running(&row, container)?;
-    refuse_logging(&cluster)?;
+    let host = Host::key_of(&row.account, &row.region, &row.host);
+    let knows_s3 = rows
+        .get::<Host>(&host)
+        .is_some_and(|host| host.attributes.contains_key(S3_CAPABILITY));
+    let configuration = cluster.configuration.as_ref();
+    let logging = logging(
+        configuration.and_then(|it| it.execute_command_configuration.as_ref()),
+        knows_s3,
+    )?;
     let name = container.name.clone().unwrap_or_default();
     let target = Target {
         account: row.account.clone(),
         region: row.region.clone(),
-        host: Host::key_of(&row.account, &row.region, &row.host),
+        host,
         task_arn: row.arn(),
         container: name.clone(),
         command,
+        logging,
     };
     let session_id = format!("ecs-execute-command-{:032x}", cx.ids.uuid());
     let token = new_token(cx);
@@ -138,23 +151,6 @@ fn check_running(row: &Task, container: &Container) -> Result<(), ApiError> {
     if !is_running {
         return Err(error::invalid_parameter_exception(
             "The execute command failed because the container is not running.",
-        ));
-    }
-    Ok(())
-}
-
-/// Sessions are not logged: a cluster that asks for it must hear so.
-fn refuse_logging(cluster: &Cluster) -> Result<(), ApiError> {
-    let exec = cluster
-        .configuration
-        .as_ref()
-        .and_then(|it| it.execute_command_configuration.as_ref());
-    if exec
-        .is_some_and(|it| it.logging == Some(ExecuteCommandLogging::Override))
-    {
-        return Err(error::client_exception(
-            "Minato does not log ECS Exec sessions yet: the cluster's \
-             executeCommandConfiguration must have logging NONE or DEFAULT.",
         ));
     }
     Ok(())

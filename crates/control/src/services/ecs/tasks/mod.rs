@@ -8,6 +8,7 @@ mod list;
 pub(crate) mod place;
 pub(crate) mod report;
 pub(crate) mod run;
+mod session_logging;
 pub(crate) mod stop;
 mod submit;
 pub(crate) mod subnets;
