@@ -16,6 +16,8 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use fields::FieldsPattern;
 use json::JsonPattern;
 use regular::Regular;
@@ -114,6 +116,18 @@ impl FilterPattern {
             Kind::Regular(regular) => regular.matches(message),
             Kind::Json(json) => json.matches(message),
             Kind::Fields(fields) => fields.matches(message),
+        }
+    }
+
+    /// What the pattern names in an event that passes: `$.latency` of JSON,
+    /// `$ip` of space-delimited fields, with their values as text.
+    pub fn extract(&self, message: &str) -> BTreeMap<String, String> {
+        match &self.kind {
+            Kind::Everything | Kind::Terms(_) | Kind::Regular(_) => {
+                BTreeMap::new()
+            }
+            Kind::Json(json) => json.extract(message),
+            Kind::Fields(fields) => fields.extract(message),
         }
     }
 

@@ -69,6 +69,11 @@ impl<K: Kind> Id<K> {
     }
 }
 
+/// A UUID with its dashes, where AWS's ids are nothing more.
+pub fn hyphenated(uuid: u128) -> String {
+    uuid::Uuid::from_u128(uuid).hyphenated().to_string()
+}
+
 /// Text that is no id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the id of a {noun}: {text}")]

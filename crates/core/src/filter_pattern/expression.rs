@@ -35,6 +35,15 @@ impl<C> Expression<C> {
         }
     }
 
+    pub(super) fn look(&self, see: &mut impl FnMut(&C)) {
+        match self {
+            Expression::Condition(c) => see(c),
+            Expression::All(list) | Expression::Any(list) => {
+                list.iter().for_each(|e| e.look(see));
+            }
+        }
+    }
+
     pub(super) fn visit(&mut self, see: &mut impl FnMut(&mut C)) {
         match self {
             Expression::Condition(c) => see(c),

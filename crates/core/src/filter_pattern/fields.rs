@@ -1,5 +1,7 @@
 //! Patterns for space-delimited events: `[ip, ..., status = 4*, bytes]`.
 
+use std::collections::BTreeMap;
+
 use super::InvalidFilterPattern;
 use super::cursor::{Cursor, is_word};
 use super::expression::Expression;
@@ -12,6 +14,7 @@ pub(super) struct FieldsPattern {
     head: usize,
     /// Fields after the ellipsis; `None` where there is none.
     tail: Option<usize>,
+    names: Vec<String>,
     conditions: Vec<Expression<Condition>>,
 }
 
@@ -55,7 +58,7 @@ impl FieldsPattern {
         resolve(&mut conditions, &names)?;
         let head = ellipsis.unwrap_or(names.len());
         let tail = ellipsis.map(|head| names.len() - head);
-        Ok(FieldsPattern { head, tail, conditions })
+        Ok(FieldsPattern { head, tail, names, conditions })
     }
 
     pub(super) fn matches(&self, message: &str) -> bool {
@@ -70,6 +73,16 @@ impl FieldsPattern {
                 })
             })
         })
+    }
+
+    /// The text of each field, by its name behind a dollar sign.
+    pub(super) fn extract(&self, message: &str) -> BTreeMap<String, String> {
+        let words = split(message);
+        let fields = self.assign(message, &words).unwrap_or_default();
+        let named = self.names.iter().zip(fields);
+        named
+            .map(|(name, text)| (format!("${name}"), text.to_owned()))
+            .collect()
     }
 
     /// The text of each field, or nothing if the words do not fit.

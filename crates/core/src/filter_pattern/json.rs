@@ -1,5 +1,8 @@
 //! Patterns for JSON events: `{ $.user.id = 1 && $.tags[*] = "a*" }`.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::InvalidFilterPattern;
@@ -18,6 +21,8 @@ pub(super) struct JsonPattern {
 
 #[derive(Debug, Clone)]
 struct Condition {
+    /// The selector as it was written.
+    source: String,
     selector: Vec<Selector>,
     test: Test,
 }
@@ -71,6 +76,32 @@ impl JsonPattern {
             return false;
         };
         self.expression.holds(&|condition| condition.holds(&event))
+    }
+
+    /// The first value of each selector, by the selector.
+    pub(super) fn extract(&self, message: &str) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        let Ok(event) = serde_json::from_str::<Value>(message) else {
+            return found;
+        };
+        self.expression.look(&mut |condition: &Condition| {
+            let value = RefCell::new(None);
+            any_node(&event, &condition.selector, &|node| {
+                *value.borrow_mut() = match node {
+                    Value::String(text) => Some(text.clone()),
+                    Value::Null => None,
+                    Value::Bool(_)
+                    | Value::Number(_)
+                    | Value::Array(_)
+                    | Value::Object(_) => Some(node.to_string()),
+                };
+                value.borrow().is_some()
+            });
+            if let Some(value) = value.into_inner() {
+                found.insert(condition.source.clone(), value);
+            }
+        });
+        found
     }
 }
 
@@ -140,7 +171,10 @@ fn condition(
     counts: &mut Counts,
 ) -> Result<Condition, InvalidFilterPattern> {
     cursor.skip_space();
+    let rest = cursor.rest();
     let selector = selector(cursor, counts)?;
+    let length = rest.len() - cursor.rest().len();
+    let source = rest[..length].to_owned();
     cursor.skip_space();
     let test = if cursor.eat_word("IS") {
         cursor.skip_space();
@@ -163,7 +197,7 @@ fn condition(
         let regulars = &mut counts.regulars;
         Test::Compare(Comparison::parse(cursor, regulars, is_bare_json)?)
     };
-    Ok(Condition { selector, test })
+    Ok(Condition { source, selector, test })
 }
 
 /// `$.a.b[0]`, `$.['a.b']`, `$.*`, `$.list[*].x`.

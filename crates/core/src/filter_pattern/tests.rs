@@ -310,3 +310,27 @@ proptest! {
         );
     }
 }
+
+#[test]
+fn what_a_pattern_names_is_extracted() {
+    let extract = |pattern: &str, message: &str| {
+        let pattern = FilterPattern::parse(pattern).unwrap();
+        assert!(pattern.matches(message));
+        let found = pattern.extract(message).into_iter();
+        let found: Vec<String> =
+            found.map(|(name, value)| format!("{name}={value}")).collect();
+        found.join(" ")
+    };
+    assert_eq!(
+        extract(
+            "{ $.latency > 50 && ($.tags[*] = b || $.no = 1) }",
+            r#"{"latency": 75, "tags": ["a", "b"]}"#
+        ),
+        "$.latency=75 $.tags[*]=a"
+    );
+    assert_eq!(
+        extract("[ip, user, ..., status=4*, size]", "1.2.3.4 ann x y 404 12"),
+        "$ip=1.2.3.4 $size=12 $status=404 $user=ann"
+    );
+    assert_eq!(extract("ERROR", "an ERROR"), "");
+}
