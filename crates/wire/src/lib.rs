@@ -10,6 +10,7 @@ pub mod blob;
 pub mod ec2;
 pub mod ecs;
 pub mod error;
+pub mod event_stream;
 pub mod frame;
 pub mod iam;
 pub mod logs;

@@ -23,6 +23,7 @@ static OPERATIONS: &[m::Operation] = &[
         input: Some(&EXPLAIN_INPUT),
         output: Some(&EXPLAIN_OUTPUT),
         result_wrapper: None,
+        event_stream: false,
         errors: &["ServiceNotFoundException", "ClusterNotFoundException"],
     },
     m::Operation {
@@ -30,6 +31,7 @@ static OPERATIONS: &[m::Operation] = &[
         input: Some(&INTERRUPT_INPUT),
         output: Some(&INTERRUPT_OUTPUT),
         result_wrapper: None,
+        event_stream: false,
         errors: &["InvalidParameterException", "ClusterNotFoundException"],
     },
     m::Operation {
@@ -37,6 +39,7 @@ static OPERATIONS: &[m::Operation] = &[
         input: Some(&SWEEP_INPUT),
         output: Some(&SWEEP_OUTPUT),
         result_wrapper: None,
+        event_stream: false,
         errors: &["InvalidParameterException"],
     },
 ];

@@ -82,6 +82,9 @@ pub struct Operation {
     pub output: Option<&'static Shape>,
     /// The element around the output in query answers.
     pub result_wrapper: Option<&'static str>,
+    /// Whether it answers with a stream of events
+    /// ([`crate::event_stream`]) instead of one document.
+    pub event_stream: bool,
     /// Codes of the errors the model lists for it.
     pub errors: &'static [&'static str],
 }

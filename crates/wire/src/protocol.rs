@@ -19,6 +19,7 @@ use serde_json::Value;
 pub use violations::refuse;
 
 use crate::ApiError;
+use crate::event_stream;
 use crate::model::{JsonVersion, Operation, Protocol, Service};
 use crate::sigv4::RequestParts;
 use crate::validate;
@@ -119,6 +120,21 @@ pub fn encode(
         ),
     };
     respond(StatusCode::OK, content_type, body, request_id)
+}
+
+/// The head of an answer that is a stream of events, and the content type of
+/// their payloads.
+pub fn encode_stream(
+    protocol: Protocol,
+    request_id: &str,
+) -> (Response<Bytes>, &'static str) {
+    let payloads = match protocol {
+        Protocol::AwsJson(version) => json::content_type(version),
+        Protocol::Query | Protocol::Ec2Query => xml::content_type(protocol),
+    };
+    let content_type = event_stream::CONTENT_TYPE;
+    let head = respond(StatusCode::OK, content_type, String::new(), request_id);
+    (head, payloads)
 }
 
 /// Writes an error.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result, bail};
 
 use super::GENERATED_MARK;
-use super::model::{Model, Reference, Shape};
+use super::model::{Model, Operation, Reference, Shape};
 use super::names::{field, snake, type_name, variant};
 use super::services::Selection;
 
@@ -344,14 +344,27 @@ impl<'a> Emitter<'a> {
             operation.errors.iter().map(|error| error.shape.as_str()).collect();
         Ok(format!(
             "crate::model::Operation {{ name: {name:?}, input: {}, output: {}, \
-             result_wrapper: {:?}, errors: &{errors:?} }},\n",
+             result_wrapper: {:?}, event_stream: {}, errors: &{errors:?} \
+             }},\n",
             end(&operation.input),
             end(&operation.output),
             operation
                 .output
                 .as_ref()
                 .and_then(|output| output.result_wrapper.as_ref()),
+            self.has_event_stream(operation)?,
         ))
+    }
+
+    /// Whether a member of the output is a stream of events.
+    fn has_event_stream(&self, operation: &Operation) -> Result<bool> {
+        let Some(output) = &operation.output else { return Ok(false) };
+        for member in self.shape(&output.shape)?.uses() {
+            if self.shape(member)?.eventstream {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

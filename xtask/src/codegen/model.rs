@@ -64,6 +64,9 @@ pub(super) struct Shape {
     pub(super) flattened: bool,
     #[serde(default)]
     pub(super) document: bool,
+    /// A structure of which each member is an event of a stream.
+    #[serde(default)]
+    pub(super) eventstream: bool,
     #[serde(default)]
     pub(super) exception: bool,
     #[serde(default)]

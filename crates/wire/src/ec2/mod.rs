@@ -47,6 +47,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::AuthorizeSecurityGroupEgressRequest),
         output: Some(&schema::AuthorizeSecurityGroupEgressResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -54,6 +55,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::AuthorizeSecurityGroupIngressRequest),
         output: Some(&schema::AuthorizeSecurityGroupIngressResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -61,6 +63,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::CreateSecurityGroupRequest),
         output: Some(&schema::CreateSecurityGroupResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -68,6 +71,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::CreateSubnetRequest),
         output: Some(&schema::CreateSubnetResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -75,6 +79,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::CreateTagsRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -82,6 +87,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::CreateVpcRequest),
         output: Some(&schema::CreateVpcResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -89,6 +95,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteSecurityGroupRequest),
         output: Some(&schema::DeleteSecurityGroupResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -96,6 +103,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteSubnetRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -103,6 +111,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteTagsRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -110,6 +119,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteVolumeRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -117,6 +127,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteVpcRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -124,6 +135,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeAvailabilityZonesRequest),
         output: Some(&schema::DescribeAvailabilityZonesResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -131,6 +143,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeInternetGatewaysRequest),
         output: Some(&schema::DescribeInternetGatewaysResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -138,6 +151,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeNetworkAclsRequest),
         output: Some(&schema::DescribeNetworkAclsResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -145,6 +159,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeNetworkInterfacesRequest),
         output: Some(&schema::DescribeNetworkInterfacesResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -152,6 +167,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeRouteTablesRequest),
         output: Some(&schema::DescribeRouteTablesResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -159,6 +175,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeSecurityGroupRulesRequest),
         output: Some(&schema::DescribeSecurityGroupRulesResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -166,6 +183,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeSecurityGroupsRequest),
         output: Some(&schema::DescribeSecurityGroupsResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -173,6 +191,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeSubnetsRequest),
         output: Some(&schema::DescribeSubnetsResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -180,6 +199,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeTagsRequest),
         output: Some(&schema::DescribeTagsResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -187,6 +207,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeVolumesRequest),
         output: Some(&schema::DescribeVolumesResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -194,6 +215,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeVpcAttributeRequest),
         output: Some(&schema::DescribeVpcAttributeResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -201,6 +223,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeVpcsRequest),
         output: Some(&schema::DescribeVpcsResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -208,6 +231,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ModifySecurityGroupRulesRequest),
         output: Some(&schema::ModifySecurityGroupRulesResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -215,6 +239,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ModifySubnetAttributeRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -222,6 +247,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ModifyVpcAttributeRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -229,6 +255,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::RevokeSecurityGroupEgressRequest),
         output: Some(&schema::RevokeSecurityGroupEgressResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -236,6 +263,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::RevokeSecurityGroupIngressRequest),
         output: Some(&schema::RevokeSecurityGroupIngressResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -243,6 +271,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UpdateSecurityGroupRuleDescriptionsEgressRequest),
         output: Some(&schema::UpdateSecurityGroupRuleDescriptionsEgressResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -250,6 +279,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UpdateSecurityGroupRuleDescriptionsIngressRequest),
         output: Some(&schema::UpdateSecurityGroupRuleDescriptionsIngressResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[],
     },
 ];

@@ -59,6 +59,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ContinueServiceDeploymentRequest),
         output: Some(&schema::ContinueServiceDeploymentResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -73,6 +74,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::CreateCapacityProviderRequest),
         output: Some(&schema::CreateCapacityProviderResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "LimitExceededException",
@@ -89,6 +91,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::CreateClusterRequest),
         output: Some(&schema::CreateClusterResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "NamespaceNotFoundException",
@@ -102,6 +105,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::CreateDaemonRequest),
         output: Some(&schema::CreateDaemonResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "PlatformUnknownException",
@@ -117,6 +121,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::CreateExpressGatewayServiceRequest),
         output: Some(&schema::CreateExpressGatewayServiceResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "PlatformUnknownException",
@@ -133,6 +138,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::CreateServiceRequest),
         output: Some(&schema::CreateServiceResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "PlatformUnknownException",
@@ -150,6 +156,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::CreateTaskSetRequest),
         output: Some(&schema::CreateTaskSetResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "LimitExceededException",
@@ -170,6 +177,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteAccountSettingRequest),
         output: Some(&schema::DeleteAccountSettingResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -182,6 +190,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteAttributesRequest),
         output: Some(&schema::DeleteAttributesResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "TargetNotFoundException",
@@ -196,6 +205,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteCapacityProviderRequest),
         output: Some(&schema::DeleteCapacityProviderResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -211,6 +221,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteClusterRequest),
         output: Some(&schema::DeleteClusterResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "ClusterContainsContainerInstancesException",
             "AccessDeniedException",
@@ -229,6 +240,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteDaemonRequest),
         output: Some(&schema::DeleteDaemonResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "DaemonNotFoundException",
@@ -245,6 +257,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteDaemonTaskDefinitionRequest),
         output: Some(&schema::DeleteDaemonTaskDefinitionResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -257,6 +270,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteExpressGatewayServiceRequest),
         output: Some(&schema::DeleteExpressGatewayServiceResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServiceNotActiveException",
@@ -273,6 +287,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteServiceRequest),
         output: Some(&schema::DeleteServiceResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -287,6 +302,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteTaskDefinitionsRequest),
         output: Some(&schema::DeleteTaskDefinitionsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -299,6 +315,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteTaskSetRequest),
         output: Some(&schema::DeleteTaskSetResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "LimitExceededException",
@@ -317,6 +334,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeregisterContainerInstanceRequest),
         output: Some(&schema::DeregisterContainerInstanceResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -330,6 +348,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeregisterTaskDefinitionRequest),
         output: Some(&schema::DeregisterTaskDefinitionResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -342,6 +361,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeCapacityProvidersRequest),
         output: Some(&schema::DescribeCapacityProvidersResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -356,6 +376,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeClustersRequest),
         output: Some(&schema::DescribeClustersResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -368,6 +389,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeContainerInstancesRequest),
         output: Some(&schema::DescribeContainerInstancesResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -381,6 +403,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeDaemonRequest),
         output: Some(&schema::DescribeDaemonResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "DaemonNotFoundException",
@@ -396,6 +419,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeDaemonDeploymentsRequest),
         output: Some(&schema::DescribeDaemonDeploymentsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -410,6 +434,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeDaemonRevisionsRequest),
         output: Some(&schema::DescribeDaemonRevisionsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -424,6 +449,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeDaemonTaskDefinitionRequest),
         output: Some(&schema::DescribeDaemonTaskDefinitionResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -436,6 +462,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeExpressGatewayServiceRequest),
         output: Some(&schema::DescribeExpressGatewayServiceResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ResourceNotFoundException",
@@ -451,6 +478,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeServiceDeploymentsRequest),
         output: Some(&schema::DescribeServiceDeploymentsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -466,6 +494,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeServiceRevisionsRequest),
         output: Some(&schema::DescribeServiceRevisionsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -481,6 +510,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeServicesRequest),
         output: Some(&schema::DescribeServicesResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -494,6 +524,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeTaskDefinitionRequest),
         output: Some(&schema::DescribeTaskDefinitionResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -506,6 +537,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeTaskSetsRequest),
         output: Some(&schema::DescribeTaskSetsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServiceNotActiveException",
@@ -522,6 +554,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeTasksRequest),
         output: Some(&schema::DescribeTasksResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -535,6 +568,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DiscoverPollEndpointRequest),
         output: Some(&schema::DiscoverPollEndpointResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -547,6 +581,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ExecuteCommandRequest),
         output: Some(&schema::ExecuteCommandResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -561,6 +596,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::GetTaskProtectionRequest),
         output: Some(&schema::GetTaskProtectionResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ResourceNotFoundException",
@@ -576,6 +612,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListAccountSettingsRequest),
         output: Some(&schema::ListAccountSettingsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -588,6 +625,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListAttributesRequest),
         output: Some(&schema::ListAttributesResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -601,6 +639,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListClustersRequest),
         output: Some(&schema::ListClustersResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -613,6 +652,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListContainerInstancesRequest),
         output: Some(&schema::ListContainerInstancesResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -626,6 +666,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListDaemonDeploymentsRequest),
         output: Some(&schema::ListDaemonDeploymentsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -640,6 +681,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListDaemonTaskDefinitionsRequest),
         output: Some(&schema::ListDaemonTaskDefinitionsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -652,6 +694,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListDaemonsRequest),
         output: Some(&schema::ListDaemonsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -666,6 +709,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListServiceDeploymentsRequest),
         output: Some(&schema::ListServiceDeploymentsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -681,6 +725,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListServicesRequest),
         output: Some(&schema::ListServicesResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -694,6 +739,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListServicesByNamespaceRequest),
         output: Some(&schema::ListServicesByNamespaceResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "NamespaceNotFoundException",
@@ -707,6 +753,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListTagsForResourceRequest),
         output: Some(&schema::ListTagsForResourceResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -720,6 +767,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListTaskDefinitionFamiliesRequest),
         output: Some(&schema::ListTaskDefinitionFamiliesResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -732,6 +780,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListTaskDefinitionsRequest),
         output: Some(&schema::ListTaskDefinitionsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -744,6 +793,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListTasksRequest),
         output: Some(&schema::ListTasksResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -758,6 +808,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::PutAccountSettingRequest),
         output: Some(&schema::PutAccountSettingResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -770,6 +821,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::PutAccountSettingDefaultRequest),
         output: Some(&schema::PutAccountSettingDefaultResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -782,6 +834,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::PutAttributesRequest),
         output: Some(&schema::PutAttributesResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "TargetNotFoundException",
@@ -797,6 +850,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::PutClusterCapacityProvidersRequest),
         output: Some(&schema::PutClusterCapacityProvidersResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -812,6 +866,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::RegisterContainerInstanceRequest),
         output: Some(&schema::RegisterContainerInstanceResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -825,6 +880,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::RegisterDaemonTaskDefinitionRequest),
         output: Some(&schema::RegisterDaemonTaskDefinitionResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "LimitExceededException",
@@ -838,6 +894,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::RegisterTaskDefinitionRequest),
         output: Some(&schema::RegisterTaskDefinitionResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "LimitExceededException",
@@ -851,6 +908,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::RunTaskRequest),
         output: Some(&schema::RunTaskResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "ConflictException",
             "AccessDeniedException",
@@ -869,6 +927,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::StartTaskRequest),
         output: Some(&schema::StartTaskResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "NamespaceNotFoundException",
@@ -884,6 +943,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::StopServiceDeploymentRequest),
         output: Some(&schema::StopServiceDeploymentResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "ConflictException",
             "AccessDeniedException",
@@ -899,6 +959,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::StopTaskRequest),
         output: Some(&schema::StopTaskResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -912,6 +973,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::SubmitAttachmentStateChangesRequest),
         output: Some(&schema::SubmitAttachmentStateChangesResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -925,6 +987,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::SubmitContainerStateChangeRequest),
         output: Some(&schema::SubmitContainerStateChangeResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -938,6 +1001,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::SubmitTaskStateChangeRequest),
         output: Some(&schema::SubmitTaskStateChangeResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -951,6 +1015,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::TagResourceRequest),
         output: Some(&schema::TagResourceResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "LimitExceededException",
@@ -966,6 +1031,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UntagResourceRequest),
         output: Some(&schema::UntagResourceResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ResourceNotFoundException",
@@ -980,6 +1046,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UpdateCapacityProviderRequest),
         output: Some(&schema::UpdateCapacityProviderResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -994,6 +1061,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UpdateClusterRequest),
         output: Some(&schema::UpdateClusterResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "NamespaceNotFoundException",
@@ -1008,6 +1076,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UpdateClusterSettingsRequest),
         output: Some(&schema::UpdateClusterSettingsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -1022,6 +1091,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UpdateContainerAgentRequest),
         output: Some(&schema::UpdateContainerAgentResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "NoUpdateAvailableException",
@@ -1038,6 +1108,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UpdateContainerInstancesStateRequest),
         output: Some(&schema::UpdateContainerInstancesStateResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServerException",
@@ -1051,6 +1122,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UpdateDaemonRequest),
         output: Some(&schema::UpdateDaemonResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "DaemonNotFoundException",
@@ -1068,6 +1140,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UpdateExpressGatewayServiceRequest),
         output: Some(&schema::UpdateExpressGatewayServiceResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServiceNotActiveException",
@@ -1084,6 +1157,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UpdateServiceRequest),
         output: Some(&schema::UpdateServiceResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "PlatformUnknownException",
@@ -1103,6 +1177,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UpdateServicePrimaryTaskSetRequest),
         output: Some(&schema::UpdateServicePrimaryTaskSetResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ServiceNotActiveException",
@@ -1120,6 +1195,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UpdateTaskProtectionRequest),
         output: Some(&schema::UpdateTaskProtectionResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "ResourceNotFoundException",
@@ -1135,6 +1211,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UpdateTaskSetRequest),
         output: Some(&schema::UpdateTaskSetResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "AccessDeniedException",
             "LimitExceededException",

@@ -37,6 +37,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::AttachRolePolicyRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "NoSuchEntityException",
             "LimitExceededException",
@@ -51,6 +52,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::CreatePolicyRequest),
         output: Some(&schema::CreatePolicyResponse),
         result_wrapper: Some("CreatePolicyResult"),
+        event_stream: false,
         errors: &[
             "InvalidInputException",
             "LimitExceededException",
@@ -65,6 +67,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::CreatePolicyVersionRequest),
         output: Some(&schema::CreatePolicyVersionResponse),
         result_wrapper: Some("CreatePolicyVersionResult"),
+        event_stream: false,
         errors: &[
             "NoSuchEntityException",
             "MalformedPolicyDocumentException",
@@ -78,6 +81,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::CreateRoleRequest),
         output: Some(&schema::CreateRoleResponse),
         result_wrapper: Some("CreateRoleResult"),
+        event_stream: false,
         errors: &[
             "LimitExceededException",
             "InvalidInputException",
@@ -92,6 +96,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeletePolicyRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "NoSuchEntityException",
             "LimitExceededException",
@@ -105,6 +110,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeletePolicyVersionRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "NoSuchEntityException",
             "LimitExceededException",
@@ -118,6 +124,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteRoleRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "NoSuchEntityException",
             "DeleteConflictException",
@@ -132,6 +139,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteRolePolicyRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "NoSuchEntityException",
             "LimitExceededException",
@@ -144,6 +152,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DetachRolePolicyRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "NoSuchEntityException",
             "LimitExceededException",
@@ -157,6 +166,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::GetPolicyRequest),
         output: Some(&schema::GetPolicyResponse),
         result_wrapper: Some("GetPolicyResult"),
+        event_stream: false,
         errors: &[
             "NoSuchEntityException",
             "InvalidInputException",
@@ -168,6 +178,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::GetPolicyVersionRequest),
         output: Some(&schema::GetPolicyVersionResponse),
         result_wrapper: Some("GetPolicyVersionResult"),
+        event_stream: false,
         errors: &[
             "NoSuchEntityException",
             "InvalidInputException",
@@ -179,6 +190,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::GetRoleRequest),
         output: Some(&schema::GetRoleResponse),
         result_wrapper: Some("GetRoleResult"),
+        event_stream: false,
         errors: &["NoSuchEntityException", "ServiceFailureException"],
     },
     crate::model::Operation {
@@ -186,6 +198,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::GetRolePolicyRequest),
         output: Some(&schema::GetRolePolicyResponse),
         result_wrapper: Some("GetRolePolicyResult"),
+        event_stream: false,
         errors: &["NoSuchEntityException", "ServiceFailureException"],
     },
     crate::model::Operation {
@@ -193,6 +206,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListAttachedRolePoliciesRequest),
         output: Some(&schema::ListAttachedRolePoliciesResponse),
         result_wrapper: Some("ListAttachedRolePoliciesResult"),
+        event_stream: false,
         errors: &[
             "NoSuchEntityException",
             "InvalidInputException",
@@ -204,6 +218,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListInstanceProfilesForRoleRequest),
         output: Some(&schema::ListInstanceProfilesForRoleResponse),
         result_wrapper: Some("ListInstanceProfilesForRoleResult"),
+        event_stream: false,
         errors: &["NoSuchEntityException", "ServiceFailureException"],
     },
     crate::model::Operation {
@@ -211,6 +226,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListPoliciesRequest),
         output: Some(&schema::ListPoliciesResponse),
         result_wrapper: Some("ListPoliciesResult"),
+        event_stream: false,
         errors: &["ServiceFailureException"],
     },
     crate::model::Operation {
@@ -218,6 +234,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListPolicyVersionsRequest),
         output: Some(&schema::ListPolicyVersionsResponse),
         result_wrapper: Some("ListPolicyVersionsResult"),
+        event_stream: false,
         errors: &[
             "NoSuchEntityException",
             "InvalidInputException",
@@ -229,6 +246,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListRolePoliciesRequest),
         output: Some(&schema::ListRolePoliciesResponse),
         result_wrapper: Some("ListRolePoliciesResult"),
+        event_stream: false,
         errors: &["NoSuchEntityException", "ServiceFailureException"],
     },
     crate::model::Operation {
@@ -236,6 +254,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListRoleTagsRequest),
         output: Some(&schema::ListRoleTagsResponse),
         result_wrapper: Some("ListRoleTagsResult"),
+        event_stream: false,
         errors: &["NoSuchEntityException", "ServiceFailureException"],
     },
     crate::model::Operation {
@@ -243,6 +262,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListRolesRequest),
         output: Some(&schema::ListRolesResponse),
         result_wrapper: Some("ListRolesResult"),
+        event_stream: false,
         errors: &["ServiceFailureException"],
     },
     crate::model::Operation {
@@ -250,6 +270,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::PutRolePolicyRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "LimitExceededException",
             "MalformedPolicyDocumentException",
@@ -263,6 +284,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::SetDefaultPolicyVersionRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "NoSuchEntityException",
             "InvalidInputException",
@@ -275,6 +297,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::TagRoleRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "NoSuchEntityException",
             "LimitExceededException",
@@ -288,6 +311,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UntagRoleRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "NoSuchEntityException",
             "ConcurrentModificationException",
@@ -299,6 +323,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UpdateAssumeRolePolicyRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "NoSuchEntityException",
             "MalformedPolicyDocumentException",
@@ -312,6 +337,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UpdateRoleRequest),
         output: Some(&schema::UpdateRoleResponse),
         result_wrapper: Some("UpdateRoleResult"),
+        event_stream: false,
         errors: &[
             "UnmodifiableEntityException",
             "NoSuchEntityException",

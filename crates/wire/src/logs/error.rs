@@ -2,9 +2,19 @@
 
 use crate::ApiError;
 
+/// `AccessDeniedException`, HTTP 400.
+pub fn access_denied_exception(message: impl Into<String>) -> ApiError {
+    ApiError::new("AccessDeniedException", 400, message)
+}
+
 /// `DataAlreadyAcceptedException`, HTTP 400.
 pub fn data_already_accepted_exception(message: impl Into<String>) -> ApiError {
     ApiError::new("DataAlreadyAcceptedException", 400, message)
+}
+
+/// `InvalidOperationException`, HTTP 400.
+pub fn invalid_operation_exception(message: impl Into<String>) -> ApiError {
+    ApiError::new("InvalidOperationException", 400, message)
 }
 
 /// `InvalidParameterException`, HTTP 400.
@@ -22,6 +32,11 @@ pub fn invalid_sequence_token_exception(
 /// `LimitExceededException`, HTTP 400.
 pub fn limit_exceeded_exception(message: impl Into<String>) -> ApiError {
     ApiError::new("LimitExceededException", 400, message)
+}
+
+/// `MalformedQueryException`, HTTP 400.
+pub fn malformed_query_exception(message: impl Into<String>) -> ApiError {
+    ApiError::new("MalformedQueryException", 400, message)
 }
 
 /// `OperationAbortedException`, HTTP 400.

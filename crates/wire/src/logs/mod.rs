@@ -11,15 +11,25 @@
 
 pub mod error;
 mod events;
+mod export;
+mod filter;
 mod group;
+mod policy;
+mod query;
 pub mod schema;
 mod shared;
 mod stream;
+mod tail;
 
 pub use events::*;
+pub use export::*;
+pub use filter::*;
 pub use group::*;
+pub use policy::*;
+pub use query::*;
 pub use shared::*;
 pub use stream::*;
+pub use tail::*;
 
 /// The whole API.
 pub static SERVICE: crate::model::Service = crate::model::Service {
@@ -39,6 +49,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::CreateLogGroupRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidParameterException",
             "ResourceAlreadyExistsException",
@@ -52,6 +63,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::CreateLogStreamRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidParameterException",
             "ResourceAlreadyExistsException",
@@ -64,6 +76,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteLogGroupRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidParameterException",
             "ResourceNotFoundException",
@@ -77,6 +90,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteLogStreamRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidParameterException",
             "ResourceNotFoundException",
@@ -86,10 +100,11 @@ static OPERATIONS: &[crate::model::Operation] = &[
         ],
     },
     crate::model::Operation {
-        name: "DeleteRetentionPolicy",
-        input: Some(&schema::DeleteRetentionPolicyRequest),
+        name: "DeleteMetricFilter",
+        input: Some(&schema::DeleteMetricFilterRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidParameterException",
             "ResourceNotFoundException",
@@ -98,10 +113,70 @@ static OPERATIONS: &[crate::model::Operation] = &[
         ],
     },
     crate::model::Operation {
+        name: "DeleteQueryDefinition",
+        input: Some(&schema::DeleteQueryDefinitionRequest),
+        output: Some(&schema::DeleteQueryDefinitionResponse),
+        result_wrapper: None,
+        event_stream: false,
+        errors: &[
+            "InvalidParameterException",
+            "ResourceNotFoundException",
+            "ServiceUnavailableException",
+        ],
+    },
+    crate::model::Operation {
+        name: "DeleteResourcePolicy",
+        input: Some(&schema::DeleteResourcePolicyRequest),
+        output: None,
+        result_wrapper: None,
+        event_stream: false,
+        errors: &[
+            "InvalidParameterException",
+            "ResourceNotFoundException",
+            "OperationAbortedException",
+            "ServiceUnavailableException",
+        ],
+    },
+    crate::model::Operation {
+        name: "DeleteRetentionPolicy",
+        input: Some(&schema::DeleteRetentionPolicyRequest),
+        output: None,
+        result_wrapper: None,
+        event_stream: false,
+        errors: &[
+            "InvalidParameterException",
+            "ResourceNotFoundException",
+            "OperationAbortedException",
+            "ServiceUnavailableException",
+        ],
+    },
+    crate::model::Operation {
+        name: "DeleteSubscriptionFilter",
+        input: Some(&schema::DeleteSubscriptionFilterRequest),
+        output: None,
+        result_wrapper: None,
+        event_stream: false,
+        errors: &[
+            "InvalidParameterException",
+            "ResourceNotFoundException",
+            "OperationAbortedException",
+            "ServiceUnavailableException",
+        ],
+    },
+    crate::model::Operation {
+        name: "DescribeExportTasks",
+        input: Some(&schema::DescribeExportTasksRequest),
+        output: Some(&schema::DescribeExportTasksResponse),
+        result_wrapper: None,
+        event_stream: false,
+        errors: &["InvalidParameterException", "ServiceUnavailableException"],
+    },
+    crate::model::Operation {
         name: "DescribeLogGroups",
         input: Some(&schema::DescribeLogGroupsRequest),
         output: Some(&schema::DescribeLogGroupsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &["InvalidParameterException", "ServiceUnavailableException"],
     },
     crate::model::Operation {
@@ -109,6 +184,59 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeLogStreamsRequest),
         output: Some(&schema::DescribeLogStreamsResponse),
         result_wrapper: None,
+        event_stream: false,
+        errors: &[
+            "InvalidParameterException",
+            "ResourceNotFoundException",
+            "ServiceUnavailableException",
+        ],
+    },
+    crate::model::Operation {
+        name: "DescribeMetricFilters",
+        input: Some(&schema::DescribeMetricFiltersRequest),
+        output: Some(&schema::DescribeMetricFiltersResponse),
+        result_wrapper: None,
+        event_stream: false,
+        errors: &[
+            "InvalidParameterException",
+            "ResourceNotFoundException",
+            "ServiceUnavailableException",
+        ],
+    },
+    crate::model::Operation {
+        name: "DescribeQueries",
+        input: Some(&schema::DescribeQueriesRequest),
+        output: Some(&schema::DescribeQueriesResponse),
+        result_wrapper: None,
+        event_stream: false,
+        errors: &[
+            "InvalidParameterException",
+            "ResourceNotFoundException",
+            "ServiceUnavailableException",
+        ],
+    },
+    crate::model::Operation {
+        name: "DescribeQueryDefinitions",
+        input: Some(&schema::DescribeQueryDefinitionsRequest),
+        output: Some(&schema::DescribeQueryDefinitionsResponse),
+        result_wrapper: None,
+        event_stream: false,
+        errors: &["InvalidParameterException", "ServiceUnavailableException"],
+    },
+    crate::model::Operation {
+        name: "DescribeResourcePolicies",
+        input: Some(&schema::DescribeResourcePoliciesRequest),
+        output: Some(&schema::DescribeResourcePoliciesResponse),
+        result_wrapper: None,
+        event_stream: false,
+        errors: &["InvalidParameterException", "ServiceUnavailableException"],
+    },
+    crate::model::Operation {
+        name: "DescribeSubscriptionFilters",
+        input: Some(&schema::DescribeSubscriptionFiltersRequest),
+        output: Some(&schema::DescribeSubscriptionFiltersResponse),
+        result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidParameterException",
             "ResourceNotFoundException",
@@ -120,6 +248,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::FilterLogEventsRequest),
         output: Some(&schema::FilterLogEventsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidParameterException",
             "ResourceNotFoundException",
@@ -131,6 +260,32 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::GetLogEventsRequest),
         output: Some(&schema::GetLogEventsResponse),
         result_wrapper: None,
+        event_stream: false,
+        errors: &[
+            "InvalidParameterException",
+            "ResourceNotFoundException",
+            "ServiceUnavailableException",
+        ],
+    },
+    crate::model::Operation {
+        name: "GetLogRecord",
+        input: Some(&schema::GetLogRecordRequest),
+        output: Some(&schema::GetLogRecordResponse),
+        result_wrapper: None,
+        event_stream: false,
+        errors: &[
+            "InvalidParameterException",
+            "LimitExceededException",
+            "ResourceNotFoundException",
+            "ServiceUnavailableException",
+        ],
+    },
+    crate::model::Operation {
+        name: "GetQueryResults",
+        input: Some(&schema::GetQueryResultsRequest),
+        output: Some(&schema::GetQueryResultsResponse),
+        result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidParameterException",
             "ResourceNotFoundException",
@@ -142,6 +297,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListLogGroupsRequest),
         output: Some(&schema::ListLogGroupsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &["InvalidParameterException", "ServiceUnavailableException"],
     },
     crate::model::Operation {
@@ -149,6 +305,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListTagsForResourceRequest),
         output: Some(&schema::ListTagsForResourceResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidParameterException",
             "ResourceNotFoundException",
@@ -160,6 +317,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListTagsLogGroupRequest),
         output: Some(&schema::ListTagsLogGroupResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &["ResourceNotFoundException", "ServiceUnavailableException"],
     },
     crate::model::Operation {
@@ -167,6 +325,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::PutLogEventsRequest),
         output: Some(&schema::PutLogEventsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidParameterException",
             "InvalidSequenceTokenException",
@@ -177,10 +336,53 @@ static OPERATIONS: &[crate::model::Operation] = &[
         ],
     },
     crate::model::Operation {
+        name: "PutMetricFilter",
+        input: Some(&schema::PutMetricFilterRequest),
+        output: None,
+        result_wrapper: None,
+        event_stream: false,
+        errors: &[
+            "InvalidParameterException",
+            "ResourceNotFoundException",
+            "OperationAbortedException",
+            "LimitExceededException",
+            "ServiceUnavailableException",
+            "InvalidOperationException",
+        ],
+    },
+    crate::model::Operation {
+        name: "PutQueryDefinition",
+        input: Some(&schema::PutQueryDefinitionRequest),
+        output: Some(&schema::PutQueryDefinitionResponse),
+        result_wrapper: None,
+        event_stream: false,
+        errors: &[
+            "InvalidParameterException",
+            "LimitExceededException",
+            "ResourceNotFoundException",
+            "ServiceUnavailableException",
+        ],
+    },
+    crate::model::Operation {
+        name: "PutResourcePolicy",
+        input: Some(&schema::PutResourcePolicyRequest),
+        output: Some(&schema::PutResourcePolicyResponse),
+        result_wrapper: None,
+        event_stream: false,
+        errors: &[
+            "InvalidParameterException",
+            "LimitExceededException",
+            "OperationAbortedException",
+            "ResourceNotFoundException",
+            "ServiceUnavailableException",
+        ],
+    },
+    crate::model::Operation {
         name: "PutRetentionPolicy",
         input: Some(&schema::PutRetentionPolicyRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidParameterException",
             "ResourceNotFoundException",
@@ -189,10 +391,66 @@ static OPERATIONS: &[crate::model::Operation] = &[
         ],
     },
     crate::model::Operation {
+        name: "PutSubscriptionFilter",
+        input: Some(&schema::PutSubscriptionFilterRequest),
+        output: None,
+        result_wrapper: None,
+        event_stream: false,
+        errors: &[
+            "InvalidParameterException",
+            "ResourceNotFoundException",
+            "OperationAbortedException",
+            "LimitExceededException",
+            "ServiceUnavailableException",
+            "InvalidOperationException",
+        ],
+    },
+    crate::model::Operation {
+        name: "StartLiveTail",
+        input: Some(&schema::StartLiveTailRequest),
+        output: Some(&schema::StartLiveTailResponse),
+        result_wrapper: None,
+        event_stream: true,
+        errors: &[
+            "AccessDeniedException",
+            "InvalidParameterException",
+            "ResourceNotFoundException",
+            "LimitExceededException",
+            "InvalidOperationException",
+        ],
+    },
+    crate::model::Operation {
+        name: "StartQuery",
+        input: Some(&schema::StartQueryRequest),
+        output: Some(&schema::StartQueryResponse),
+        result_wrapper: None,
+        event_stream: false,
+        errors: &[
+            "MalformedQueryException",
+            "InvalidParameterException",
+            "LimitExceededException",
+            "ResourceNotFoundException",
+            "ServiceUnavailableException",
+        ],
+    },
+    crate::model::Operation {
+        name: "StopQuery",
+        input: Some(&schema::StopQueryRequest),
+        output: Some(&schema::StopQueryResponse),
+        result_wrapper: None,
+        event_stream: false,
+        errors: &[
+            "InvalidParameterException",
+            "ResourceNotFoundException",
+            "ServiceUnavailableException",
+        ],
+    },
+    crate::model::Operation {
         name: "TagLogGroup",
         input: Some(&schema::TagLogGroupRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &["ResourceNotFoundException", "InvalidParameterException"],
     },
     crate::model::Operation {
@@ -200,6 +458,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::TagResourceRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidParameterException",
             "ResourceNotFoundException",
@@ -208,10 +467,19 @@ static OPERATIONS: &[crate::model::Operation] = &[
         ],
     },
     crate::model::Operation {
+        name: "TestMetricFilter",
+        input: Some(&schema::TestMetricFilterRequest),
+        output: Some(&schema::TestMetricFilterResponse),
+        result_wrapper: None,
+        event_stream: false,
+        errors: &["InvalidParameterException", "ServiceUnavailableException"],
+    },
+    crate::model::Operation {
         name: "UntagLogGroup",
         input: Some(&schema::UntagLogGroupRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &["ResourceNotFoundException"],
     },
     crate::model::Operation {
@@ -219,6 +487,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UntagResourceRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidParameterException",
             "ResourceNotFoundException",
@@ -249,11 +518,7 @@ static UNSERVED: &[&str] = &[
     "DeleteIntegration",
     "DeleteLogAnomalyDetector",
     "DeleteLookupTable",
-    "DeleteMetricFilter",
-    "DeleteQueryDefinition",
-    "DeleteResourcePolicy",
     "DeleteScheduledQuery",
-    "DeleteSubscriptionFilter",
     "DeleteTransformer",
     "DescribeAccountPolicies",
     "DescribeConfigurationTemplates",
@@ -261,17 +526,11 @@ static UNSERVED: &[&str] = &[
     "DescribeDeliveryDestinations",
     "DescribeDeliverySources",
     "DescribeDestinations",
-    "DescribeExportTasks",
     "DescribeFieldIndexes",
     "DescribeImportTaskBatches",
     "DescribeImportTasks",
     "DescribeIndexPolicies",
     "DescribeLookupTables",
-    "DescribeMetricFilters",
-    "DescribeQueries",
-    "DescribeQueryDefinitions",
-    "DescribeResourcePolicies",
-    "DescribeSubscriptionFilters",
     "DisassociateKmsKey",
     "DisassociateSourceFromS3TableIntegration",
     "GetDataProtectionPolicy",
@@ -284,9 +543,7 @@ static UNSERVED: &[&str] = &[
     "GetLogFields",
     "GetLogGroupFields",
     "GetLogObject",
-    "GetLogRecord",
     "GetLookupTable",
-    "GetQueryResults",
     "GetScheduledQuery",
     "GetScheduledQueryHistory",
     "GetTransformer",
@@ -308,15 +565,7 @@ static UNSERVED: &[&str] = &[
     "PutIndexPolicy",
     "PutIntegration",
     "PutLogGroupDeletionProtection",
-    "PutMetricFilter",
-    "PutQueryDefinition",
-    "PutResourcePolicy",
-    "PutSubscriptionFilter",
     "PutTransformer",
-    "StartLiveTail",
-    "StartQuery",
-    "StopQuery",
-    "TestMetricFilter",
     "TestTransformer",
     "UpdateAnomaly",
     "UpdateDeliveryConfiguration",

@@ -43,6 +43,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::BatchGetSecretValueRequest),
         output: Some(&schema::BatchGetSecretValueResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "ResourceNotFoundException",
             "InvalidParameterException",
@@ -57,6 +58,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::CancelRotateSecretRequest),
         output: Some(&schema::CancelRotateSecretResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "ResourceNotFoundException",
             "InvalidParameterException",
@@ -69,6 +71,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::CreateSecretRequest),
         output: Some(&schema::CreateSecretResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidParameterException",
             "InvalidRequestException",
@@ -87,6 +90,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteResourcePolicyRequest),
         output: Some(&schema::DeleteResourcePolicyResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "ResourceNotFoundException",
             "InternalServiceError",
@@ -99,6 +103,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteSecretRequest),
         output: Some(&schema::DeleteSecretResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "ResourceNotFoundException",
             "InvalidParameterException",
@@ -111,6 +116,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeSecretRequest),
         output: Some(&schema::DescribeSecretResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "ResourceNotFoundException",
             "InternalServiceError",
@@ -122,6 +128,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::GetRandomPasswordRequest),
         output: Some(&schema::GetRandomPasswordResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidParameterException",
             "InvalidRequestException",
@@ -133,6 +140,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::GetResourcePolicyRequest),
         output: Some(&schema::GetResourcePolicyResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "ResourceNotFoundException",
             "InternalServiceError",
@@ -145,6 +153,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::GetSecretValueRequest),
         output: Some(&schema::GetSecretValueResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "ResourceNotFoundException",
             "InvalidParameterException",
@@ -158,6 +167,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListSecretVersionIdsRequest),
         output: Some(&schema::ListSecretVersionIdsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidNextTokenException",
             "ResourceNotFoundException",
@@ -170,6 +180,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListSecretsRequest),
         output: Some(&schema::ListSecretsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidParameterException",
             "InvalidRequestException",
@@ -182,6 +193,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::PutResourcePolicyRequest),
         output: Some(&schema::PutResourcePolicyResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "MalformedPolicyDocumentException",
             "ResourceNotFoundException",
@@ -196,6 +208,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::PutSecretValueRequest),
         output: Some(&schema::PutSecretValueResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidParameterException",
             "InvalidRequestException",
@@ -212,6 +225,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::RemoveRegionsFromReplicationRequest),
         output: Some(&schema::RemoveRegionsFromReplicationResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "ResourceNotFoundException",
             "InvalidRequestException",
@@ -224,6 +238,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ReplicateSecretToRegionsRequest),
         output: Some(&schema::ReplicateSecretToRegionsResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "ResourceNotFoundException",
             "InvalidRequestException",
@@ -236,6 +251,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::RestoreSecretRequest),
         output: Some(&schema::RestoreSecretResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "ResourceNotFoundException",
             "InvalidParameterException",
@@ -248,6 +264,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::RotateSecretRequest),
         output: Some(&schema::RotateSecretResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "ResourceNotFoundException",
             "InvalidParameterException",
@@ -260,6 +277,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::StopReplicationToReplicaRequest),
         output: Some(&schema::StopReplicationToReplicaResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "ResourceNotFoundException",
             "InvalidRequestException",
@@ -272,6 +290,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::TagResourceRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "ResourceNotFoundException",
             "InvalidRequestException",
@@ -284,6 +303,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UntagResourceRequest),
         output: None,
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "ResourceNotFoundException",
             "InvalidRequestException",
@@ -296,6 +316,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UpdateSecretRequest),
         output: Some(&schema::UpdateSecretResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidParameterException",
             "InvalidRequestException",
@@ -314,6 +335,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UpdateSecretVersionStageRequest),
         output: Some(&schema::UpdateSecretVersionStageResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "ResourceNotFoundException",
             "InvalidParameterException",
@@ -327,6 +349,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ValidateResourcePolicyRequest),
         output: Some(&schema::ValidateResourcePolicyResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "MalformedPolicyDocumentException",
             "ResourceNotFoundException",

@@ -39,6 +39,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::AddTagsToResourceRequest),
         output: Some(&schema::AddTagsToResourceResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidResourceType",
             "InvalidResourceId",
@@ -52,6 +53,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteParameterRequest),
         output: Some(&schema::DeleteParameterResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &["InternalServerError", "ParameterNotFound"],
     },
     crate::model::Operation {
@@ -59,6 +61,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DeleteParametersRequest),
         output: Some(&schema::DeleteParametersResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &["InternalServerError"],
     },
     crate::model::Operation {
@@ -66,6 +69,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::DescribeParametersRequest),
         output: Some(&schema::DescribeParametersResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InternalServerError",
             "InvalidFilterKey",
@@ -79,6 +83,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::GetParameterRequest),
         output: Some(&schema::GetParameterResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InternalServerError",
             "InvalidKeyId",
@@ -91,6 +96,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::GetParameterHistoryRequest),
         output: Some(&schema::GetParameterHistoryResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InternalServerError",
             "ParameterNotFound",
@@ -103,6 +109,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::GetParametersRequest),
         output: Some(&schema::GetParametersResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &["InvalidKeyId", "InternalServerError"],
     },
     crate::model::Operation {
@@ -110,6 +117,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::GetParametersByPathRequest),
         output: Some(&schema::GetParametersByPathResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InternalServerError",
             "InvalidFilterKey",
@@ -124,6 +132,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::LabelParameterVersionRequest),
         output: Some(&schema::LabelParameterVersionResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InternalServerError",
             "TooManyUpdates",
@@ -137,6 +146,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ListTagsForResourceRequest),
         output: Some(&schema::ListTagsForResourceResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidResourceType",
             "InvalidResourceId",
@@ -148,6 +158,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::PutParameterRequest),
         output: Some(&schema::PutParameterResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InternalServerError",
             "InvalidKeyId",
@@ -171,6 +182,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::RemoveTagsFromResourceRequest),
         output: Some(&schema::RemoveTagsFromResourceResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InvalidResourceType",
             "InvalidResourceId",
@@ -183,6 +195,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::ResumeSessionRequest),
         output: Some(&schema::ResumeSessionResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &["DoesNotExistException", "InternalServerError"],
     },
     crate::model::Operation {
@@ -190,6 +203,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::TerminateSessionRequest),
         output: Some(&schema::TerminateSessionResponse),
         result_wrapper: None,
+        event_stream: false,
         errors: &["InternalServerError"],
     },
     crate::model::Operation {
@@ -197,6 +211,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::UnlabelParameterVersionRequest),
         output: Some(&schema::UnlabelParameterVersionResult),
         result_wrapper: None,
+        event_stream: false,
         errors: &[
             "InternalServerError",
             "TooManyUpdates",

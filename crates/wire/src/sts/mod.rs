@@ -33,6 +33,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::AssumeRoleRequest),
         output: Some(&schema::AssumeRoleResponse),
         result_wrapper: Some("AssumeRoleResult"),
+        event_stream: false,
         errors: &[
             "MalformedPolicyDocumentException",
             "PackedPolicyTooLargeException",
@@ -45,6 +46,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::GetCallerIdentityRequest),
         output: Some(&schema::GetCallerIdentityResponse),
         result_wrapper: Some("GetCallerIdentityResult"),
+        event_stream: false,
         errors: &[],
     },
     crate::model::Operation {
@@ -52,6 +54,7 @@ static OPERATIONS: &[crate::model::Operation] = &[
         input: Some(&schema::GetSessionTokenRequest),
         output: Some(&schema::GetSessionTokenResponse),
         result_wrapper: Some("GetSessionTokenResult"),
+        event_stream: false,
         errors: &["RegionDisabledException"],
     },
 ];

@@ -79,12 +79,6 @@ pub static EventId: m::Shape = m::Shape::String(m::Text {
     values: &[],
 });
 
-pub static EventMessage: m::Shape = m::Shape::String(m::Text {
-    length: m::Range { min: Some(1), max: None },
-    pattern: None,
-    values: &[],
-});
-
 pub static EventsLimit: m::Shape =
     m::Shape::Integer(m::Range { min: Some(1), max: Some(10000) });
 
@@ -199,12 +193,6 @@ pub static FilterLogEventsResponse: m::Shape =
             },
         ],
     });
-
-pub static FilterPattern: m::Shape = m::Shape::String(m::Text {
-    length: m::Range { min: Some(0), max: Some(1024) },
-    pattern: None,
-    values: &[],
-});
 
 pub static FilteredLogEvent: m::Shape = m::Shape::Structure(m::Structure {
     name: "FilteredLogEvent",
@@ -375,13 +363,6 @@ pub static InputLogEvents: m::Shape = m::Shape::List(m::List {
     location_name: None,
     flattened: false,
     length: m::Range { min: Some(1), max: Some(10000) },
-});
-
-pub static InputLogStreamNames: m::Shape = m::Shape::List(m::List {
-    member: &LogStreamName,
-    location_name: None,
-    flattened: false,
-    length: m::Range { min: Some(1), max: Some(100) },
 });
 
 pub static Interleaved: m::Shape = m::Shape::Boolean;
@@ -559,5 +540,3 @@ pub static SearchedLogStreams: m::Shape = m::Shape::List(m::List {
 });
 
 pub static StartFromHead: m::Shape = m::Shape::Boolean;
-
-pub static Unmask: m::Shape = m::Shape::Boolean;

@@ -7,9 +7,19 @@
 
 mod events;
 pub use events::*;
+mod export;
+pub use export::*;
+mod filter;
+pub use filter::*;
 mod group;
 pub use group::*;
+mod policy;
+pub use policy::*;
+mod query;
+pub use query::*;
 mod shared;
 pub use shared::*;
 mod stream;
 pub use stream::*;
+mod tail;
+pub use tail::*;

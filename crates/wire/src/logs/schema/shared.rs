@@ -12,6 +12,25 @@ pub static Arn: m::Shape = m::Shape::String(m::Text {
 pub static DescribeLimit: m::Shape =
     m::Shape::Integer(m::Range { min: Some(1), max: Some(50) });
 
+pub static EventMessage: m::Shape = m::Shape::String(m::Text {
+    length: m::Range { min: Some(1), max: None },
+    pattern: None,
+    values: &[],
+});
+
+pub static FilterPattern: m::Shape = m::Shape::String(m::Text {
+    length: m::Range { min: Some(0), max: Some(1024) },
+    pattern: None,
+    values: &[],
+});
+
+pub static InputLogStreamNames: m::Shape = m::Shape::List(m::List {
+    member: &LogStreamName,
+    location_name: None,
+    flattened: false,
+    length: m::Range { min: Some(1), max: Some(100) },
+});
+
 pub static LogGroupIdentifier: m::Shape = m::Shape::String(m::Text {
     length: m::Range { min: Some(1), max: Some(2048) },
     pattern: Some("[\\w#+=/:,.@-]*"),
@@ -47,3 +66,11 @@ pub static StoredBytes: m::Shape =
 
 pub static Timestamp: m::Shape =
     m::Shape::Long(m::Range { min: Some(0), max: None });
+
+pub static Unmask: m::Shape = m::Shape::Boolean;
+
+pub static Value: m::Shape = m::Shape::String(m::Text {
+    length: m::Range::ANY,
+    pattern: None,
+    values: &[],
+});
