@@ -4,10 +4,12 @@ use std::fmt;
 use std::future::Future;
 
 use bytes::Bytes;
+use minato_wire::event_stream::StreamEvent;
 use minato_wire::model::{Operation, Protocol, Service};
 use minato_wire::sigv4::Proof;
 use minato_wire::{ApiError, Timestamp};
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 use crate::sessions::DataChannel;
 
@@ -123,6 +125,11 @@ impl<T> Verified<T> {
     }
 }
 
+/// An answer that goes on: events as they happen. The first is sent when the
+/// call has succeeded; the stream ends when the sender is gone, and whoever
+/// sends hears of it when the client has gone.
+pub type EventStream = mpsc::Receiver<StreamEvent>;
+
 /// What stands behind a gateway.
 pub trait Backend: Send + Sync + 'static {
     /// The credential of an access key id, if it is known.
@@ -133,6 +140,18 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         call: Verified<Call>,
     ) -> impl Future<Output = Result<Value, ApiError>> + Send;
+
+    /// Carries out a call of an operation that answers with a stream of
+    /// events ([`Operation::event_stream`]).
+    fn stream(
+        &self,
+        call: Verified<Call>,
+    ) -> impl Future<Output = Result<EventStream, ApiError>> + Send {
+        let name = call.get().operation.name;
+        let message = format!("Minato does not stream events of {name}.");
+        let code = "UnsupportedOperationException";
+        std::future::ready(Err(ApiError::new(code, 400, message)))
+    }
 
     /// Opens the client's end of a data channel (ECS Exec) with the first
     /// frame that the client sent. The error is a frame too: the client is

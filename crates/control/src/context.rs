@@ -10,11 +10,13 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::call::{Backend, Call, Caller, Credential, Verified};
+use crate::call::{Backend, Call, Caller, Credential, EventStream, Verified};
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::logs::LogStore;
 use crate::services::ec2::defaults::{self, DefaultSubnet, PlaceVpcError};
+use crate::services::logs::insights::Queries;
+use crate::services::logs::tail::LiveTails;
 use crate::sessions::Router;
 use crate::sessions::exec::{DataChannel, Exchange};
 use crate::{reconcilers, services};
@@ -32,6 +34,10 @@ pub(crate) struct Context {
     pub(crate) router: Arc<Router>,
     /// Sessions of ECS Exec.
     pub(crate) exec: Arc<Exchange>,
+    /// Queries of Logs Insights.
+    pub(crate) queries: Arc<Queries>,
+    /// Sessions of Live Tail.
+    pub(crate) tails: Arc<LiveTails>,
 }
 
 impl Context {
@@ -158,6 +164,8 @@ impl ControlPlane {
             fleet: Arc::default(),
             router: Arc::default(),
             exec: Arc::default(),
+            queries: Arc::default(),
+            tails: Arc::default(),
         });
         reconcilers::forget_connections(&context)
             .await
@@ -200,6 +208,7 @@ impl ControlPlane {
         self.stop.cancel();
         self.running.close();
         self.running.wait().await;
+        self.context.queries.close();
         self.context.logs.close().await;
     }
 
@@ -223,6 +232,14 @@ impl Backend for ControlPlane {
 
     async fn call(&self, call: Verified<Call>) -> Result<Value, ApiError> {
         services::dispatch(&self.context, call.into_inner()).await
+    }
+
+    async fn stream(
+        &self,
+        call: Verified<Call>,
+    ) -> Result<EventStream, ApiError> {
+        let call = call.into_inner();
+        services::stream(&self.context, call, &self.running, &self.stop).await
     }
 
     fn open_data_channel(

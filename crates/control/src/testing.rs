@@ -83,6 +83,8 @@ impl TestBed {
             fleet: Arc::default(),
             router: Arc::default(),
             exec: Arc::default(),
+            queries: Arc::default(),
+            tails: Arc::default(),
         });
         TestBed { cx, clock, _dir: dir }
     }

@@ -107,6 +107,11 @@ impl<'a> Block<'a> {
         self.messages
     }
 
+    /// How many events it says it has.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
     /// Shows every event to `see`; `None` if the block makes no sense.
     pub(super) fn events(
         &self,

@@ -13,13 +13,17 @@ mod active;
 mod block;
 mod bytes;
 mod committer;
+mod decode;
 mod error;
 mod frame;
 mod group;
+mod pieces;
 mod query;
+pub(crate) mod scan;
 mod sealed;
 mod sealer;
 mod store;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +32,7 @@ pub(crate) use error::{AppendLogsError, DeleteLogsError, ReadLogsError};
 pub use error::{LogFileError, OpenLogsError};
 pub(crate) use query::{Direction, Query};
 pub use store::LogStore;
+pub(crate) use tail::{TailEvents, TailQueue};
 
 use std::fmt;
 
@@ -74,11 +79,11 @@ pub(crate) struct StoredEvent {
 
 /// A stored event whose message is still in the block it was read from.
 #[derive(Clone, Copy, Debug)]
-struct EventRef<'a> {
-    position: Position,
-    stream: StreamId,
-    ingested_at: i64,
-    message: &'a str,
+pub(crate) struct EventRef<'a> {
+    pub(crate) position: Position,
+    pub(crate) stream: StreamId,
+    pub(crate) ingested_at: i64,
+    pub(crate) message: &'a str,
 }
 
 impl EventRef<'_> {

@@ -1,28 +1,27 @@
 //! Finding events: the first (or last) so many of a range, in order.
 //!
-//! Pieces of segments are visited in the order of their earliest event (their
+//! Pieces of segments ([`super::pieces`]) are visited in the order of their earliest event (their
 //! latest, going backward). Events go into a bounded, sorted set; as soon as
 //! the next piece can only hold events beyond the set's edge, the search is
 //! over. So a page costs the pieces that overlap it, wherever they lie, and
 //! late events are found in their place.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use minato_core::filter_pattern::FilterPattern;
 
-use super::active::LogFile;
+use super::block::Block;
+use super::decode::{self, MOST_BLOCKS};
 use super::error::LogFileError;
 use super::group::Group;
-use super::sealed::{SealedReader, SealedSegment};
-use super::{EventRef, Extent, Position, StoredEvent, StreamId};
+use super::pieces::{Bounds, Next, Pieces};
+use super::{EventRef, Position, StoredEvent, StreamId};
 
 /// A page of GetLogEvents or FilterLogEvents has at most 1 MiB of messages.
 pub(crate) const PAGE_BYTES: usize = 1024 * 1024;
 /// After this much text a filter's page ends where it is, found or not, so
 /// that no call holds a reader thread for long.
-const SCAN_BYTES: u64 = 64 * 1024 * 1024;
+const SCAN_BYTES: u64 = 128 * 1024 * 1024;
 
 /// From which end of the range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,47 +57,13 @@ pub(crate) struct Page {
     pub(crate) next: Option<Position>,
 }
 
-/// A piece that may hold events, by how soon it must be visited.
-struct Piece {
-    /// Earliest time of the piece, or its latest time negated.
-    key: i64,
-    source: Source,
-}
-
-enum Source {
-    Segment(Arc<SealedSegment>),
-    Block(Arc<SealedReader>, usize),
-    Extent(Arc<LogFile>, Extent),
-}
-
-impl PartialEq for Piece {
-    fn eq(&self, other: &Piece) -> bool {
-        self.key == other.key
-    }
-}
-
-impl Eq for Piece {}
-
-impl PartialOrd for Piece {
-    fn partial_cmp(&self, other: &Piece) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Piece {
-    fn cmp(&self, other: &Piece) -> std::cmp::Ordering {
-        self.key.cmp(&other.key)
-    }
-}
-
 struct Search<'q> {
     query: &'q Query,
+    pieces: Pieces<'q>,
     kept: BTreeMap<Position, StoredEvent>,
     bytes: usize,
     /// The best event that had to be left out: nothing at or beyond it.
     edge: Option<Position>,
-    streams: HashMap<StreamId, bool>,
-    pieces: BinaryHeap<Reverse<Piece>>,
     scanned: u64,
 }
 
@@ -106,83 +71,51 @@ struct Search<'q> {
 pub(super) fn run(group: &Group, query: &Query) -> Result<Page, LogFileError> {
     let mut search = Search {
         query,
+        pieces: Pieces::of(group, bounds(query)),
         kept: BTreeMap::new(),
         bytes: 0,
         edge: None,
-        streams: HashMap::new(),
-        pieces: BinaryHeap::new(),
         scanned: 0,
     };
-    search.collect(group);
     let mut stopped_at = None;
-    while let Some(Reverse(piece)) = search.pieces.pop() {
-        if search.is_beyond_edge(piece.key) {
+    // Few at first: a page without a filter is often full after one.
+    let mut most = 1;
+    while let Some(key) = search.pieces.next_key() {
+        if search.is_beyond_edge(key) {
             break;
         }
-        if search.is_tired(piece.key) {
-            stopped_at = Some(piece.key);
+        if search.is_tired(key) {
+            stopped_at = Some(key);
             break;
         }
-        search.visit(piece.source)?;
+        match search.pieces.next(most)? {
+            Some(next) => search.visit(next)?,
+            None => break,
+        }
+        most = MOST_BLOCKS.min(most * 2);
     }
     Ok(search.page(stopped_at))
 }
 
+fn bounds(query: &Query) -> Bounds<'_> {
+    let Query { from, until, beyond, direction, .. } = query;
+    let (mut from, mut through) = (*from, until.saturating_sub(1));
+    match (beyond, direction) {
+        (Some(beyond), Direction::Forward) => from = from.max(beyond.timestamp),
+        (Some(beyond), Direction::Backward) => {
+            through = through.min(beyond.timestamp);
+        }
+        (None, _) => {}
+    }
+    let wanted = &*query.wanted;
+    Bounds { direction: *direction, from, through, wanted }
+}
+
 impl Search<'_> {
-    /// Lists the pieces that may hold something.
-    fn collect(&mut self, group: &Group) {
-        let state = group.state.read();
-        for segment in state.sealed.values() {
-            if self.overlaps(segment.earliest, segment.latest) {
-                let key = self.key(segment.earliest, segment.latest);
-                let source = Source::Segment(Arc::clone(segment));
-                self.pieces.push(Reverse(Piece { key, source }));
-            }
-        }
-        let frozen = state.frozen.values().map(Arc::as_ref);
-        for index in frozen.chain(state.active.as_ref()) {
-            for extent in &index.extents {
-                let log = Arc::clone(&index.log);
-                self.push(extent, || Source::Extent(log, extent.clone()));
-            }
-        }
-    }
-
-    fn push(&mut self, extent: &Extent, source: impl FnOnce() -> Source) {
-        if !self.overlaps(extent.earliest, extent.latest) {
-            return;
-        }
-        let named = extent.streams.as_ref();
-        if named.is_none_or(|ids| ids.iter().any(|id| self.wants(*id))) {
-            let key = self.key(extent.earliest, extent.latest);
-            self.pieces.push(Reverse(Piece { key, source: source() }));
-        }
-    }
-
-    fn key(&self, earliest: i64, latest: i64) -> i64 {
-        match self.query.direction {
-            Direction::Forward => earliest,
-            Direction::Backward => latest.checked_neg().unwrap_or(i64::MAX),
-        }
-    }
-
-    fn overlaps(&self, earliest: i64, latest: i64) -> bool {
-        let Query { from, until, beyond, direction, .. } = self.query;
-        let ahead = beyond.is_none_or(|beyond| match direction {
-            Direction::Forward => latest >= beyond.timestamp,
-            Direction::Backward => earliest <= beyond.timestamp,
-        });
-        latest >= *from && earliest < *until && ahead
-    }
-
-    fn wants(&mut self, stream: StreamId) -> bool {
-        let wanted = &self.query.wanted;
-        *self.streams.entry(stream).or_insert_with(|| wanted(stream))
-    }
-
     fn is_beyond_edge(&self, key: i64) -> bool {
-        self.edge
-            .is_some_and(|edge| key > self.key(edge.timestamp, edge.timestamp))
+        self.edge.is_some_and(|edge| {
+            key > self.pieces.key(edge.timestamp, edge.timestamp)
+        })
     }
 
     /// Whether enough was read and a page that ends here gets us further.
@@ -193,45 +126,28 @@ impl Search<'_> {
             && key > start.max(self.query.from)
     }
 
-    fn visit(&mut self, source: Source) -> Result<(), LogFileError> {
-        match source {
-            Source::Segment(segment) => {
-                let streams = segment.streams.keys();
-                if !streams.copied().any(|id| self.wants(id)) {
-                    return Ok(());
-                }
-                let reader = match segment.reader() {
-                    // Removed since it was listed: its events are expired.
-                    Err(LogFileError::Io { source, .. })
-                        if source.kind() == std::io::ErrorKind::NotFound =>
-                    {
-                        return Ok(());
+    fn visit(&mut self, next: Next) -> Result<(), LogFileError> {
+        let skip = rules_out(self.query);
+        match next {
+            Next::Blocks(blocks) => {
+                let decoded = decode::decode(&blocks, &skip);
+                for (at, decoded) in blocks.iter().zip(decoded) {
+                    let decoded = decoded?;
+                    self.scanned += decoded.bytes;
+                    if self.is_beyond_edge(at.key) {
+                        break;
                     }
-                    reader => Arc::new(reader?),
-                };
-                for (index, extent) in reader.extents.iter().enumerate() {
-                    let reader = Arc::clone(&reader);
-                    self.push(extent, || Source::Block(reader, index));
+                    let Some(raw) = decoded.raw else { continue };
+                    Block::parse(&raw)
+                        .and_then(|b| b.events(|event| self.offer(event)))
+                        .ok_or_else(|| {
+                            at.reader.wrong(at.index, "a block makes no sense")
+                        })?;
                 }
                 Ok(())
             }
-            Source::Block(reader, index) => {
-                let skip = rules_out(self.query);
-                let mut scanned = 0;
-                let done = reader.read(
-                    index,
-                    |event| self.offer(event),
-                    |text| {
-                        scanned += text.len() as u64;
-                        skip(text)
-                    },
-                );
-                self.scanned += scanned;
-                done
-            }
-            Source::Extent(log, extent) => {
+            Next::Extent(log, extent) => {
                 self.scanned += u64::from(extent.length);
-                let skip = rules_out(self.query);
                 log.read(&extent, |event| self.offer(event), skip)
             }
         }
@@ -247,7 +163,7 @@ impl Search<'_> {
         let in_range = (*from..*until).contains(&position.timestamp)
             && beyond.is_none_or(|b| b != position && is_past(&b))
             && !self.edge.as_ref().is_some_and(is_past);
-        if !in_range || !self.wants(event.stream) {
+        if !in_range || !self.pieces.wants(event.stream) {
             return;
         }
         if let Some(pattern) = pattern
@@ -285,7 +201,7 @@ impl Search<'_> {
 }
 
 /// Rules out a piece by one search over all its messages.
-fn rules_out<'q>(query: &'q Query) -> impl Fn(&[u8]) -> bool + use<'q> {
+fn rules_out<'q>(query: &'q Query) -> impl Fn(&[u8]) -> bool + Sync + use<'q> {
     let pattern = query.pattern.as_ref();
     move |text| pattern.is_some_and(|p| !p.could_match_in(text))
 }

@@ -298,32 +298,74 @@ impl SealedReader {
         Ok(SealedReader { file, path: path.to_owned(), extents, checksums })
     }
 
-    /// Shows the events of a block to `see`, unless `skip` says that its
-    /// messages cannot be of interest.
+    /// Shows the events of a block to `see`.
     pub(super) fn read(
         &self,
         index: usize,
         see: impl FnMut(EventRef<'_>),
-        skip: impl FnOnce(&[u8]) -> bool,
     ) -> Result<(), LogFileError> {
+        let mut decoder = Decoder::default();
+        let raw = self.decode(index, &mut decoder)?;
+        Block::parse(raw)
+            .and_then(|block| block.events(see))
+            .ok_or_else(|| self.wrong(index, "a block makes no sense"))
+    }
+
+    /// Reads a block and decompresses it.
+    pub(super) fn decode<'d>(
+        &self,
+        index: usize,
+        decoder: &'d mut Decoder,
+    ) -> Result<&'d [u8], LogFileError> {
         let (Some(extent), Some(checksum)) =
             (self.extents.get(index), self.checksums.get(index))
         else {
-            return Ok(());
+            return Err(self.wrong(index, "there is no such block"));
         };
-        let wrong = |what| damaged(&self.path, extent.offset, what);
         let packed = read_extent(&self.file, &self.path, extent)?;
         if crc32fast::hash(&packed) != *checksum {
-            return Err(wrong("a block's checksum does not match"));
+            return Err(self.wrong(index, "a block's checksum does not match"));
         }
-        let raw = zstd::bulk::decompress(&packed, MAX_RAW)
-            .map_err(|_| wrong("a block cannot be decompressed"))?;
-        let block = Block::parse(&raw)
-            .ok_or_else(|| wrong("a block makes no sense"))?;
-        if skip(block.messages()) {
-            return Ok(());
-        }
-        block.events(see).ok_or_else(|| wrong("a block makes no sense"))
+        decoder
+            .unpack(&packed)
+            .ok_or_else(|| self.wrong(index, "a block cannot be decompressed"))
+    }
+
+    /// The error of a block with wrong bytes.
+    pub(super) fn wrong(
+        &self,
+        index: usize,
+        what: &'static str,
+    ) -> LogFileError {
+        let at = self.extents.get(index).map_or(0, |extent| extent.offset);
+        damaged(&self.path, at, what)
+    }
+}
+
+/// Decompresses block after block into the same memory.
+#[derive(Default)]
+pub(super) struct Decoder {
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+    raw: Vec<u8>,
+}
+
+impl Decoder {
+    fn unpack(&mut self, packed: &[u8]) -> Option<&[u8]> {
+        let zstd = match &mut self.zstd {
+            Some(zstd) => zstd,
+            none => none.insert(zstd::bulk::Decompressor::new().ok()?),
+        };
+        let size = zstd::zstd_safe::get_frame_content_size(packed).ok()?;
+        let size = usize::try_from(size?).ok().filter(|s| *s <= MAX_RAW)?;
+        self.raw.clear();
+        self.raw.reserve(size);
+        zstd.decompress_to_buffer(packed, &mut self.raw).ok()?;
+        Some(&self.raw)
+    }
+
+    /// The last block, whose memory is then its own.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.raw)
     }
 }
 

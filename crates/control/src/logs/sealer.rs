@@ -117,7 +117,7 @@ fn rewrite(
                 events.push(event.to_stored());
             }
         };
-        reader.read(index, keep, |_| false)?;
+        reader.read(index, keep)?;
     }
     let events = events.iter().map(|event| EventRef {
         position: event.position,

@@ -17,7 +17,9 @@ use super::error::{
 use super::frame::Encoded;
 use super::group::Group;
 use super::query::{self, Page, Query};
+use super::scan::ScanGroup;
 use super::sealer::{self, Sealing, Sweep};
+use super::tail::{TailQueue, Tails};
 use super::{GroupId, NewEvent, StreamId, StreamStats};
 
 /// Size at which an active segment is sealed: enough for good compression,
@@ -31,6 +33,8 @@ const QUEUED_BYTES: u32 = 64 * 1024 * 1024;
 const UNSEALED: usize = 8;
 /// Queries that read at the same time; more would only fight for the disk.
 const READERS: usize = 4;
+/// Scans at the same time; each takes two cores for as long as it lasts.
+const SCANS: usize = 2;
 
 /// The log groups of a Minato, on disk.
 #[derive(Clone, Debug)]
@@ -46,6 +50,8 @@ struct Inner {
     sealings: Mutex<Option<mpsc::Sender<Sealing>>>,
     budget: Arc<Semaphore>,
     readers: Arc<Semaphore>,
+    scans: Arc<Semaphore>,
+    tails: Tails,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -128,6 +134,8 @@ impl LogStore {
                 sealings: Mutex::new(Some(sealings)),
                 budget: Arc::new(Semaphore::new(QUEUED_BYTES as usize)),
                 readers: Arc::new(Semaphore::new(READERS)),
+                scans: Arc::new(Semaphore::new(SCANS)),
+                tails: Tails::default(),
                 threads: Mutex::new(threads),
             }),
         })
@@ -135,6 +143,18 @@ impl LogStore {
 
     /// Keeps events; answers when they are on disk.
     pub(crate) async fn append(
+        &self,
+        group: GroupId,
+        stream: StreamId,
+        ingested_at: i64,
+        events: &[NewEvent],
+    ) -> Result<(), AppendLogsError> {
+        self.keep(group, stream, ingested_at, events).await?;
+        self.inner.tails.show(group, stream, ingested_at, events);
+        Ok(())
+    }
+
+    async fn keep(
         &self,
         group: GroupId,
         stream: StreamId,
@@ -164,6 +184,43 @@ impl LogStore {
         query: Query,
     ) -> Result<Page, ReadLogsError> {
         self.read(group, move |group| query::run(group, &query)).await
+    }
+
+    /// Shows events of groups that come in from now on, until the queue is
+    /// dropped; `wanted` says of a stream and a message whether they are.
+    pub(crate) fn follow(
+        &self,
+        groups: &[GroupId],
+        wanted: impl Fn(GroupId, StreamId, &str) -> bool + Send + Sync + 'static,
+    ) -> Arc<TailQueue> {
+        self.inner.tails.follow(groups, Box::new(wanted))
+    }
+
+    /// Runs a job that scans groups, each from its earliest time; few run at
+    /// the same time, and `begin` is called when it is this one's turn.
+    pub(crate) async fn scan<T: Send + 'static>(
+        &self,
+        groups: Vec<(GroupId, i64)>,
+        begin: impl FnOnce(),
+        job: impl FnOnce(&[ScanGroup]) -> Result<T, LogFileError> + Send + 'static,
+    ) -> Result<T, ReadLogsError> {
+        let permit = Arc::clone(&self.inner.scans).acquire_owned().await;
+        let permit = permit.map_err(|_| ReadLogsError::Closed)?;
+        begin();
+        let known = Arc::clone(&self.inner.groups);
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let open = |(id, from): (GroupId, i64)| {
+                Ok(ScanGroup { group: known.get(id)?, from })
+            };
+            let groups: Result<Vec<ScanGroup>, LogFileError> =
+                groups.into_iter().map(open).collect();
+            job(&groups?)
+        });
+        match done.await {
+            Ok(done) => Ok(done?),
+            Err(_) => Err(ReadLogsError::Closed),
+        }
     }
 
     /// What is known of some streams; those without events are missing.
@@ -263,6 +320,7 @@ impl LogStore {
     pub async fn close(&self) {
         self.inner.budget.close();
         self.inner.readers.close();
+        self.inner.scans.close();
         self.inner.commands.lock().take();
         self.inner.sealings.lock().take();
         let threads = std::mem::take(&mut *self.inner.threads.lock());

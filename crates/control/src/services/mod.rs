@@ -13,17 +13,22 @@ pub(crate) mod secretsmanager;
 mod ssm;
 pub(crate) mod sts;
 
+use std::sync::Arc;
+
 use minato_store::Tables;
 use minato_wire::ApiError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub(crate) use common::{
     Empty, ecs_arn, open_token, partition_of, root_arn, seal_token,
 };
 
-use crate::call::{Call, Credential};
+use crate::call::{Call, Credential, EventStream};
 use crate::context::{Context, Scope};
 use crate::coverage::{ServiceCoverage, Support};
 
@@ -86,6 +91,31 @@ pub(crate) async fn dispatch(
             "UnknownOperationException",
             400,
             format!("Minato does not serve {other}."),
+        )),
+    }
+}
+
+/// Dispatches a call of an operation that answers with events.
+pub(crate) async fn stream(
+    cx: &Arc<Context>,
+    call: Call,
+    running: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<EventStream, ApiError> {
+    let scope = Scope::of(&call);
+    match (call.service.name, call.operation.name) {
+        ("logs", "StartLiveTail") => {
+            let input = typed(call.input)?;
+            let request_id = call.request_id;
+            let session = logs::tail::start(cx, &scope, request_id, input)?;
+            let (events, stream) = mpsc::channel(logs::tail::EVENTS_AHEAD);
+            running.spawn(session.run(events, stop.clone()));
+            Ok(stream)
+        }
+        (_, other) => Err(ApiError::new(
+            "UnknownOperationException",
+            400,
+            format!("Minato does not stream events of {other}."),
         )),
     }
 }

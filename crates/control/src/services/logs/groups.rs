@@ -12,7 +12,7 @@ use minato_wire::logs::{
 
 use super::rows::{LogGroupRow, LogStreamRow, hex};
 use super::token::invalid_token;
-use super::{lookup, not_read, not_removed, tags};
+use super::{filters, lookup, not_read, not_removed, tags};
 use crate::context::{Context, Scope};
 use crate::services::Empty;
 use crate::tables::namespace;
@@ -76,6 +76,8 @@ pub(super) async fn delete_log_group(
             for stream in streams {
                 tx.delete::<LogStreamRow>(&stream.key());
             }
+            filters::metric::forget(tx, &group);
+            filters::subscription::forget(tx, &group);
             tx.delete::<LogGroupRow>(&group.key());
             Ok(group.group_id())
         })
@@ -127,18 +129,19 @@ pub(super) async fn describe_log_groups(
     for group in page {
         let id = group.group_id();
         let bytes = cx.logs.stored_bytes(id).await.map_err(|e| not_read(&e))?;
-        log_groups.push(describe(&group, bytes));
+        let filters = filters::metric::count(&snapshot, &group);
+        log_groups.push(describe(&group, bytes, filters));
     }
     Ok(DescribeLogGroupsResponse { log_groups: Some(log_groups), next_token })
 }
 
-fn describe(group: &LogGroupRow, bytes: u64) -> LogGroup {
+fn describe(group: &LogGroupRow, bytes: u64, filters: usize) -> LogGroup {
     let arn = group.arn();
     LogGroup {
         log_group_name: Some(group.name.clone()),
         creation_time: Some(group.created_at.as_millis()),
         retention_in_days: group.retention_days,
-        metric_filter_count: Some(0),
+        metric_filter_count: Some(i32::try_from(filters).unwrap_or(i32::MAX)),
         arn: Some(format!("{arn}:*")),
         log_group_arn: Some(arn),
         stored_bytes: Some(i64::try_from(bytes).unwrap_or(i64::MAX)),

@@ -2,14 +2,19 @@
 
 mod batch;
 mod events;
+mod exports;
 mod filter;
+mod filters;
 mod groups;
+pub(crate) mod insights;
 mod lookup;
+mod policies;
 mod retention;
 pub(crate) mod rows;
 mod streams;
 pub(crate) mod sweep;
 mod tags;
+pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -29,7 +34,13 @@ fn unserved(message: String) -> ApiError {
 
 /// Adds the tables of the service.
 pub(crate) fn tables(tables: Tables) -> Tables {
-    tables.with::<rows::LogGroupRow>().with::<rows::LogStreamRow>()
+    tables
+        .with::<rows::LogGroupRow>()
+        .with::<rows::LogStreamRow>()
+        .with::<filters::metric::MetricFilterRow>()
+        .with::<filters::subscription::SubscriptionFilterRow>()
+        .with::<insights::definitions::QueryDefinitionRow>()
+        .with::<policies::ResourcePolicyRow>()
 }
 
 const ANOMALIES: &str = "anomaly detection is not built";
@@ -38,13 +49,13 @@ const DESTINATIONS: &str = "destinations in other accounts are not built";
 const ENCRYPTION: &str = "log groups are not encrypted with KMS keys";
 const EXPORTS: &str = "export to S3 is not built";
 const IMPORTS: &str = "import from CloudTrail Lake is not built";
-const INDEXES: &str = "field indexes need Logs Insights, which is not built";
-const INSIGHTS: &str = "Logs Insights is not built";
+const INDEXES: &str = "field indexes are not built; queries need none";
+const FIELDS: &str = "fields are discovered by queries alone";
 const INTEGRATIONS: &str = "OpenSearch and S3 table integrations are not built";
-const METRICS: &str = "metric filters need CloudWatch metrics";
-const POLICIES: &str = "account and resource policies are not built";
+const LOOKUPS: &str = "lookup tables are not built";
+const POLICIES: &str = "account policies are not built";
 const PROTECTION: &str = "data protection policies are not built";
-const SUBSCRIPTIONS: &str = "subscription filters need a service to send to";
+const SCHEDULES: &str = "scheduled queries are not built";
 const TRANSFORMERS: &str = "log transformers are not built";
 
 operations! {
@@ -53,18 +64,38 @@ operations! {
         "CreateLogStream", Support::Full => streams::create_log_stream;
         "DeleteLogGroup", Support::Full => groups::delete_log_group;
         "DeleteLogStream", Support::Full => streams::delete_log_stream;
+        "DeleteMetricFilter", Support::Full => filters::metric::delete_metric_filter;
+        "DeleteQueryDefinition", Support::Full => insights::definitions::delete_query_definition;
+        "DeleteResourcePolicy", Support::Partial("policies of the account only") => policies::delete_resource_policy;
         "DeleteRetentionPolicy", Support::Full => retention::delete_retention_policy;
+        "DeleteSubscriptionFilter", Support::Full => filters::subscription::delete_subscription_filter;
+        "DescribeExportTasks", Support::Full => exports::describe_export_tasks;
         "DescribeLogGroups", Support::Full => groups::describe_log_groups;
         "DescribeLogStreams", Support::Full => streams::describe_log_streams;
+        "DescribeMetricFilters", Support::Full => filters::metric::describe_metric_filters;
+        "DescribeQueries", Support::Full => insights::describe_queries;
+        "DescribeQueryDefinitions", Support::Full => insights::definitions::describe_query_definitions;
+        "DescribeResourcePolicies", Support::Partial("policies of the account only") => policies::describe_resource_policies;
+        "DescribeSubscriptionFilters", Support::Full => filters::subscription::describe_subscription_filters;
         "FilterLogEvents", Support::Full => filter::filter_log_events;
         "GetLogEvents", Support::Full => events::get_log_events;
+        "GetLogRecord", Support::Full => insights::get_log_record;
+        "GetQueryResults", Support::Partial("results are kept for an hour, in memory") => insights::get_query_results;
         "ListLogGroups", Support::Partial("no filter by data source or field index") => groups::list_log_groups;
         "ListTagsForResource", Support::Full => tags::list_tags_for_resource;
         "ListTagsLogGroup", Support::Full => tags::list_tags_log_group;
         "PutLogEvents", Support::Partial("an entity is answered as rejected") => events::put_log_events;
+        "PutMetricFilter", Support::Partial("kept, not counted: there are no CloudWatch metrics") => filters::metric::put_metric_filter;
+        "PutQueryDefinition", Support::Partial("query language CWLI only") => insights::definitions::put_query_definition;
+        "PutResourcePolicy", Support::Partial("kept, policies of the account only; nobody else sends logs here") => policies::put_resource_policy;
         "PutRetentionPolicy", Support::Full => retention::put_retention_policy;
+        "PutSubscriptionFilter", Support::Partial("kept, not delivered: there is no service to send to") => filters::subscription::put_subscription_filter;
+        "StartLiveTail", Support::Full => tail::needs_stream;
+        "StartQuery", Support::Partial("query language CWLI only; commands fields, display, filter, parse, stats, sort, limit, dedup") => insights::start_query;
+        "StopQuery", Support::Full => insights::stop_query;
         "TagLogGroup", Support::Full => tags::tag_log_group;
         "TagResource", Support::Full => tags::tag_resource;
+        "TestMetricFilter", Support::Full => filters::metric::test_metric_filter;
         "UntagLogGroup", Support::Full => tags::untag_log_group;
         "UntagResource", Support::Full => tags::untag_resource;
     }
@@ -77,8 +108,8 @@ operations! {
         "CreateExportTask": EXPORTS;
         "CreateImportTask": IMPORTS;
         "CreateLogAnomalyDetector": ANOMALIES;
-        "CreateLookupTable": INSIGHTS;
-        "CreateScheduledQuery": INSIGHTS;
+        "CreateLookupTable": LOOKUPS;
+        "CreateScheduledQuery": SCHEDULES;
         "DeleteAccountPolicy": POLICIES;
         "DeleteDataProtectionPolicy": PROTECTION;
         "DeleteDelivery": DELIVERIES;
@@ -89,12 +120,8 @@ operations! {
         "DeleteIndexPolicy": INDEXES;
         "DeleteIntegration": INTEGRATIONS;
         "DeleteLogAnomalyDetector": ANOMALIES;
-        "DeleteLookupTable": INSIGHTS;
-        "DeleteMetricFilter": METRICS;
-        "DeleteQueryDefinition": INSIGHTS;
-        "DeleteResourcePolicy": POLICIES;
-        "DeleteScheduledQuery": INSIGHTS;
-        "DeleteSubscriptionFilter": SUBSCRIPTIONS;
+        "DeleteLookupTable": LOOKUPS;
+        "DeleteScheduledQuery": SCHEDULES;
         "DeleteTransformer": TRANSFORMERS;
         "DescribeAccountPolicies": POLICIES;
         "DescribeConfigurationTemplates": DELIVERIES;
@@ -102,17 +129,11 @@ operations! {
         "DescribeDeliveryDestinations": DELIVERIES;
         "DescribeDeliverySources": DELIVERIES;
         "DescribeDestinations": DESTINATIONS;
-        "DescribeExportTasks": EXPORTS;
         "DescribeFieldIndexes": INDEXES;
         "DescribeImportTaskBatches": IMPORTS;
         "DescribeImportTasks": IMPORTS;
         "DescribeIndexPolicies": INDEXES;
-        "DescribeLookupTables": INSIGHTS;
-        "DescribeMetricFilters": METRICS;
-        "DescribeQueries": INSIGHTS;
-        "DescribeQueryDefinitions": INSIGHTS;
-        "DescribeResourcePolicies": POLICIES;
-        "DescribeSubscriptionFilters": SUBSCRIPTIONS;
+        "DescribeLookupTables": LOOKUPS;
         "DisassociateKmsKey": ENCRYPTION;
         "DisassociateSourceFromS3TableIntegration": INTEGRATIONS;
         "GetDataProtectionPolicy": PROTECTION;
@@ -122,21 +143,19 @@ operations! {
         "GetDeliverySource": DELIVERIES;
         "GetIntegration": INTEGRATIONS;
         "GetLogAnomalyDetector": ANOMALIES;
-        "GetLogFields": INSIGHTS;
-        "GetLogGroupFields": INSIGHTS;
-        "GetLogObject": INSIGHTS;
-        "GetLogRecord": INSIGHTS;
-        "GetLookupTable": INSIGHTS;
-        "GetQueryResults": INSIGHTS;
-        "GetScheduledQuery": INSIGHTS;
-        "GetScheduledQueryHistory": INSIGHTS;
+        "GetLogFields": FIELDS;
+        "GetLogGroupFields": FIELDS;
+        "GetLogObject": FIELDS;
+        "GetLookupTable": LOOKUPS;
+        "GetScheduledQuery": SCHEDULES;
+        "GetScheduledQueryHistory": SCHEDULES;
         "GetTransformer": TRANSFORMERS;
         "ListAggregateLogGroupSummaries": DELIVERIES;
         "ListAnomalies": ANOMALIES;
         "ListIntegrations": INTEGRATIONS;
         "ListLogAnomalyDetectors": ANOMALIES;
-        "ListLogGroupsForQuery": INSIGHTS;
-        "ListScheduledQueries": INSIGHTS;
+        "ListLogGroupsForQuery": FIELDS;
+        "ListScheduledQueries": SCHEDULES;
         "ListSourcesForS3TableIntegration": INTEGRATIONS;
         "PutAccountPolicy": POLICIES;
         "PutBearerTokenAuthentication": "bearer tokens are not built";
@@ -149,21 +168,14 @@ operations! {
         "PutIndexPolicy": INDEXES;
         "PutIntegration": INTEGRATIONS;
         "PutLogGroupDeletionProtection": "deletion protection is not built";
-        "PutMetricFilter": METRICS;
-        "PutQueryDefinition": INSIGHTS;
-        "PutResourcePolicy": POLICIES;
-        "PutSubscriptionFilter": SUBSCRIPTIONS;
         "PutTransformer": TRANSFORMERS;
         "StartLiveTail": "event streams are not built; `aws logs tail --follow` works";
-        "StartQuery": INSIGHTS;
-        "StopQuery": INSIGHTS;
-        "TestMetricFilter": METRICS;
         "TestTransformer": TRANSFORMERS;
         "UpdateAnomaly": ANOMALIES;
         "UpdateDeliveryConfiguration": DELIVERIES;
         "UpdateLogAnomalyDetector": ANOMALIES;
-        "UpdateLookupTable": INSIGHTS;
-        "UpdateScheduledQuery": INSIGHTS;
+        "UpdateLookupTable": LOOKUPS;
+        "UpdateScheduledQuery": SCHEDULES;
     }
 }
 
