@@ -169,7 +169,6 @@ operations! {
         "PutIntegration": INTEGRATIONS;
         "PutLogGroupDeletionProtection": "deletion protection is not built";
         "PutTransformer": TRANSFORMERS;
-        "StartLiveTail": "event streams are not built; `aws logs tail --follow` works";
         "TestTransformer": TRANSFORMERS;
         "UpdateAnomaly": ANOMALIES;
         "UpdateDeliveryConfiguration": DELIVERIES;

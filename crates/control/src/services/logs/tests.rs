@@ -431,9 +431,9 @@ async fn what_is_not_built_is_refused() {
             .starts_with("InvalidParameterException: Minato does not support")
     );
     assert!(
-        refused(&bed, "StartQuery", json!({}))
+        refused(&bed, "GetLogGroupFields", json!({}))
             .await
-            .contains("Logs Insights is not built")
+            .contains("fields are discovered by queries alone")
     );
     bed.cx.logs.close().await;
 }
