@@ -30,6 +30,7 @@ import botocore.credentials
 
 import execute
 import ingest
+import logs
 import parameters
 from measure import (
     IMAGE, MINATO, SERVE, Docker, Minato, awsvpc, client, definition, docker_image, make_image, ms,
@@ -416,7 +417,7 @@ def case_service(work):
 
 CASES = dict(start=case_start, run=case_run, api=case_api, pull=case_pull, service=case_service,
              whole=parameters.case_whole, churn=parameters.case_churn, exec=execute.case_exec,
-             ingest=ingest.case_ingest)
+             ingest=ingest.case_ingest, logs=logs.case_logs)
 
 
 def machine():

@@ -36,6 +36,8 @@ mod hostile;
 mod limits;
 #[path = "e2e/log_drivers.rs"]
 mod log_drivers;
+#[path = "e2e/logs.rs"]
+mod logs;
 #[path = "e2e/members.rs"]
 mod members;
 #[path = "e2e/ports.rs"]

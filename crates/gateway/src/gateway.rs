@@ -10,7 +10,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use minato_control::call::{self, Backend, Call, Caller, Verified};
+use minato_control::call::{
+    self, Backend, Call, Caller, EventStream, Verified,
+};
 use minato_core::env::{Clock, Ids};
 use minato_wire::model::{JsonVersion, Operation, Protocol, Service};
 use minato_wire::protocol::{self, Route, Target};
@@ -102,23 +104,46 @@ impl<B: Backend> Gateway<B> {
     /// The work goes on if the caller stops waiting, as it does at AWS: a
     /// client that hangs up must not leave an operation half done. A panic
     /// ends as a 500 with its details in the log alone.
+    ///
+    /// An operation that answers with events is refused: they need a
+    /// connection ([`Gateway::answer_or_stream`]).
     pub async fn answer(&self, request: Request<Bytes>) -> Response<Bytes> {
+        self.carry_out(request, false).await.map(|answer| match answer {
+            Answer::Whole(body) => body,
+            Answer::Events(_) => Bytes::new(),
+        })
+    }
+
+    /// As [`Gateway::answer`], for a connection that carries events too.
+    pub(crate) async fn answer_or_stream(
+        &self,
+        request: Request<Bytes>,
+    ) -> Response<Answer> {
+        self.carry_out(request, true).await
+    }
+
+    async fn carry_out(
+        &self,
+        request: Request<Bytes>,
+        may_stream: bool,
+    ) -> Response<Answer> {
         if let Some(answer) = health(&request) {
-            return answer;
+            return answer.map(Answer::Whole);
         }
         let inner = &self.inner;
         let request_id = request_id::format(inner.ids.uuid());
         let fallback = likely_protocol(&request);
         let Ok(permit) = Arc::clone(&inner.at_work).acquire_owned().await
         else {
-            return failed(fallback, &request_id, "the gateway is closed");
+            return failed(fallback, &request_id, "the gateway is closed")
+                .map(Answer::Whole);
         };
         let work = {
             let inner = Arc::clone(inner);
             let request_id = request_id.clone();
             async move {
                 let _permit = permit;
-                inner.work(request, request_id).await
+                inner.work(request, request_id, may_stream).await
             }
         };
         match tokio::spawn(work).await {
@@ -126,6 +151,7 @@ impl<B: Backend> Gateway<B> {
             Err(error) => {
                 // The panic's own message is in the log already, by its hook.
                 failed(fallback, &request_id, &error.to_string())
+                    .map(Answer::Whole)
             }
         }
     }
@@ -155,26 +181,40 @@ impl<B: Backend> Inner<B> {
         &self,
         mut request: Request<Bytes>,
         request_id: String,
-    ) -> Response<Bytes> {
+        may_stream: bool,
+    ) -> Response<Answer> {
         host_from_authority(&mut request);
         let received_at = self.clock.now();
         let admitted = self.admit(&request, &request_id, received_at);
         let (call, operation, protocol) = match admitted {
             Ok(admitted) => admitted,
-            Err(response) => return *response,
+            Err(response) => return response.map(Answer::Whole),
         };
         let service = call.get().service;
-        let result = self.backend.call(call).await;
-        match result {
-            Ok(output) => protocol::encode(
-                service,
-                protocol,
-                operation,
-                &output,
-                &request_id,
-            ),
-            Err(error) => refused(Some(service), protocol, &error, &request_id),
-        }
+        let result = if operation.event_stream && may_stream {
+            let (head, payloads) =
+                protocol::encode_stream(protocol, &request_id);
+            let stream = self.backend.stream(call).await;
+            stream.map(|events| {
+                head.map(|_| Answer::Events(Events { events, payloads }))
+            })
+        } else {
+            let output = self.backend.call(call).await;
+            output.map(|output| {
+                protocol::encode(
+                    service,
+                    protocol,
+                    operation,
+                    &output,
+                    &request_id,
+                )
+                .map(Answer::Whole)
+            })
+        };
+        result.unwrap_or_else(|error| {
+            refused(Some(service), protocol, &error, &request_id)
+                .map(Answer::Whole)
+        })
     }
 
     /// Everything before the call: where it leads, who sent it, what it says.
@@ -267,6 +307,19 @@ impl<B: Backend> Inner<B> {
             }
         }
     }
+}
+
+/// The body of an answer.
+pub(crate) enum Answer {
+    Whole(Bytes),
+    Events(Events),
+}
+
+/// Events that follow an answer's head.
+pub(crate) struct Events {
+    pub(crate) events: EventStream,
+    /// The content type of their payloads.
+    pub(crate) payloads: &'static str,
 }
 
 type Admitted = (Verified<Call>, &'static Operation, Protocol);

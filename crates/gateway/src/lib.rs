@@ -7,6 +7,7 @@
 
 mod connections;
 mod data_channel;
+mod event_body;
 mod gateway;
 mod limits;
 mod patient;

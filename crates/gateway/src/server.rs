@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,7 +23,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::connections::{Connections, Seat};
 use crate::data_channel::{self, Visitor};
-use crate::gateway::{Gateway, likely_protocol};
+use crate::event_body::EventBody;
+use crate::gateway::{Answer, Gateway, likely_protocol};
 use crate::limits::Limits;
 use crate::patient::Patient;
 
@@ -153,11 +154,18 @@ impl<B: Backend> Shared<B> {
                 if let Some(id) = data_channel::session_of(&request) {
                     let id = id.to_owned();
                     let answer = shared.upgrade(request, id, seat, stop);
-                    return Ok::<_, Infallible>(answer);
+                    return Ok::<_, Infallible>(answer.map(Either::Left));
                 }
                 let response = shared.answer(request, &seat, count).await;
-                seat.waiting();
-                Ok(response)
+                Ok(response.map(|answer| match answer {
+                    Answer::Whole(body) => {
+                        seat.waiting();
+                        Either::Left(Full::new(body))
+                    }
+                    Answer::Events(events) => {
+                        Either::Right(EventBody::new(events, seat, stop))
+                    }
+                }))
             }
         });
         let stream = Patient::new(stream, limits.write_time);
@@ -223,18 +231,17 @@ impl<B: Backend> Shared<B> {
         request: Request<Incoming>,
         seat: &Seat,
         count: u64,
-    ) -> Response<Full<Bytes>> {
+    ) -> Response<Answer> {
         let last = count >= self.limits.requests_per_connection;
-        let (response, whole) = match self.collect(request).await {
+        let (mut response, whole) = match self.collect(request).await {
             Ok((request, permits)) => {
                 seat.at_work();
-                let response = self.gateway.answer(request).await;
+                let response = self.gateway.answer_or_stream(request).await;
                 drop(permits);
                 (response, true)
             }
-            Err(refusal) => (*refusal, false),
+            Err(refusal) => (refusal.map(Answer::Whole), false),
         };
-        let mut response = response.map(Full::new);
         if last || !whole {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);

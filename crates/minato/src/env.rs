@@ -16,6 +16,9 @@ pub(crate) fn run(home: &Home) -> Result<ExitCode> {
         ("AWS_SECRET_ACCESS_KEY", keys.root.secret_access_key),
         ("AWS_DEFAULT_REGION", running.region.clone()),
         ("AWS_REGION", running.region),
+        // StartLiveTail's host would else get a prefix, and a name such as
+        // `stream-127.0.0.1` leads nowhere.
+        ("AWS_DISABLE_HOST_PREFIX_INJECTION", "true".to_owned()),
     ];
     for (name, value) in variables {
         say!("export {name}={value}")?;

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::ast::{Arithmetic, Comparison, Expr};
+use super::ast::{Arithmetic, Comparison, Expr, Slot};
 use super::value::Value;
 
 impl Expr {
@@ -41,6 +41,39 @@ impl Expr {
             | Expr::In(..)
             | Expr::Like(..)
             | Expr::Matches(..) => Value::Bool(self.holds(row, now)),
+        }
+    }
+
+    /// Shows the slots that the expression reads to `see`.
+    pub(super) fn reads(&self, see: &mut dyn FnMut(Slot)) {
+        match self {
+            Expr::Literal(_) => {}
+            Expr::Field(slot) => see(*slot),
+            Expr::Not(inner)
+            | Expr::Minus(inner)
+            | Expr::Like(inner, _)
+            | Expr::Matches(inner, _) => inner.reads(see),
+            Expr::All(list) | Expr::Any(list) | Expr::Call(_, list) => {
+                for inner in list {
+                    inner.reads(see);
+                }
+            }
+            Expr::Chain(first, rest) => {
+                first.reads(see);
+                for (_, inner) in rest {
+                    inner.reads(see);
+                }
+            }
+            Expr::Compare(_, a, b) => {
+                a.reads(see);
+                b.reads(see);
+            }
+            Expr::In(value, list) => {
+                value.reads(see);
+                for inner in list {
+                    inner.reads(see);
+                }
+            }
         }
     }
 

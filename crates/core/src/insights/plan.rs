@@ -174,6 +174,60 @@ fn needed_text(filter: &Expr, text: &mut Vec<Like>) {
     }
 }
 
+/// For each step, the slots that neither later steps nor the answer read.
+fn unneeded(
+    steps: &[Step],
+    names: &[String],
+    shown: &[Slot],
+) -> Vec<Vec<Slot>> {
+    let mut needed = vec![false; names.len()];
+    shown.iter().for_each(|slot| needed[*slot] = true);
+    let mut behind = vec![];
+    for step in steps.iter().rev() {
+        let unread = needed.iter().enumerate().filter(|(_, is)| !**is);
+        behind.push(unread.map(|(slot, _)| slot).collect());
+        step.reads(&mut |slot| needed[slot] = true);
+    }
+    behind.reverse();
+    behind
+}
+
+impl Step {
+    fn reads(&self, see: &mut dyn FnMut(Slot)) {
+        let assigned = |columns: &[Assignment], see: &mut dyn FnMut(Slot)| {
+            let values = columns.iter().filter_map(|c| c.value.as_ref());
+            values.for_each(|value| value.reads(see));
+        };
+        match self {
+            Step::Compute(columns) => assigned(columns, see),
+            Step::Filter(filter) => filter.reads(see),
+            Step::Parse(parse) => parse.from.reads(see),
+            Step::Stats { by, stats } => {
+                assigned(by, see);
+                let values = stats.iter().filter_map(|s| s.argument.as_ref());
+                values.for_each(|value| value.reads(see));
+            }
+            Step::Sort { order, .. } => order.reads(see),
+            Step::Dedup { by, order } => {
+                by.iter().for_each(|value| value.reads(see));
+                order.reads(see);
+            }
+            Step::Limit(_) => {}
+        }
+    }
+}
+
+impl Order {
+    fn reads(&self, see: &mut dyn FnMut(Slot)) {
+        match self {
+            Order::Keys(keys) => {
+                keys.iter().for_each(|key| key.value.reads(see));
+            }
+            Order::Newest | Order::Oldest | Order::Arrival => {}
+        }
+    }
+}
+
 /// A query that can be run, any number of times.
 #[derive(Clone, Debug)]
 pub struct Query {
@@ -183,16 +237,22 @@ pub struct Query {
     pub(super) paths: Paths,
     pub(super) text: Vec<Like>,
     pub(super) shows_pointer: bool,
+    /// For each step, slots that nothing behind it reads: a row that is kept
+    /// there need not keep them.
+    pub(super) unneeded: Vec<Vec<Slot>>,
 }
 
 impl Query {
     pub(super) fn new(parsed: Parsed) -> Query {
         let (steps, text) = plan(&parsed);
-        let paths = Paths::of(&parsed.slots);
+        let Parsed { slots, shown, .. } = parsed;
+        let paths = Paths::of(&slots);
         let shows_pointer =
-            parsed.slots.get(POINTER).is_some_and(|slot| slot.discovered);
-        let names = parsed.slots.into_iter().map(|slot| slot.name).collect();
-        Query { steps, names, shown: parsed.shown, paths, text, shows_pointer }
+            slots.get(POINTER).is_some_and(|slot| slot.discovered);
+        let names: Vec<String> =
+            slots.into_iter().map(|slot| slot.name).collect();
+        let unneeded = unneeded(&steps, &names, &shown);
+        Query { steps, names, shown, paths, text, shows_pointer, unneeded }
     }
 
     /// What its last `limit` asks for.

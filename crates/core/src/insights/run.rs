@@ -11,7 +11,7 @@ mod stats;
 
 use std::borrow::Cow;
 
-use super::ast::Expr;
+use super::ast::{Expr, Slot};
 use super::plan::{Query, Step};
 use super::scope::{INGESTED, LOG, MESSAGE, POINTER, STREAM, TIMESTAMP};
 use super::value::Value;
@@ -88,6 +88,13 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
+    /// Forgets what nobody will read.
+    fn forget(&mut self, slots: &[Slot]) {
+        for slot in slots {
+            self.values[*slot] = Value::Null;
+        }
+    }
+
     fn into_owned(self) -> Row<'static> {
         let values = self.values.into_iter().map(Value::into_owned);
         Row { values: values.collect(), origin: self.origin }
@@ -159,7 +166,7 @@ impl<'q> Run<'q> {
     /// Begins; `now` in milliseconds since the epoch, at most `limit` rows.
     pub fn new(query: &'q Query, now: i64, limit: usize) -> Run<'q> {
         let width = query.names.len();
-        let stage = |step: &'q Step| match step {
+        let stage = |(step, unneeded): (&'q Step, &'q Vec<_>)| match step {
             Step::Compute(_) | Step::Filter(_) | Step::Parse(_) => {
                 Stage::Pass(step)
             }
@@ -168,14 +175,21 @@ impl<'q> Run<'q> {
             }
             Step::Sort { order, keep } => {
                 let keep = keep.map(|keep| keep.min(limit));
-                Stage::Sort(Keeper::new(order, keep))
+                Stage::Sort(Keeper::new(order, keep, unneeded))
             }
-            Step::Dedup { by, order } => Stage::Dedup(Unique::new(by, order)),
+            Step::Dedup { by, order } => {
+                Stage::Dedup(Unique::new(by, order, unneeded))
+            }
             Step::Limit(limit) => Stage::Limit(*limit),
         };
         Run {
             query,
-            stages: query.steps.iter().map(stage).collect(),
+            stages: query
+                .steps
+                .iter()
+                .zip(&query.unneeded)
+                .map(stage)
+                .collect(),
             sink: Sink {
                 query,
                 rows: vec![],

@@ -345,6 +345,18 @@ fn a_query_that_keeps_too_much_ends() {
 }
 
 #[test]
+fn kept_rows_keep_what_is_shown_alone() {
+    let query = Query::parse("fields @timestamp | sort strlen(@message)");
+    let query = query.unwrap();
+    let mut run = Run::new(&query, NOW, 10_000);
+    let message = "x".repeat(100_000);
+    for sequence in 0..2000 {
+        run.push(&event(NOW, sequence, &message)).unwrap();
+    }
+    assert_eq!(run.finish().unwrap().len(), 2000);
+}
+
+#[test]
 fn scans_are_told_what_cannot_count() {
     let query = Query::parse("filter @message like 'x' | limit 1").unwrap();
     assert!(query.could_match_in(b"..x.."));

@@ -14,11 +14,11 @@ const ADDRESS: &str = "127.0.0.1:9000";
 const URL: &str = "http://127.0.0.1:9000";
 const KEY_ID: &str = "AKIAOFTHESERVER";
 /// The key that the server takes.
-pub const SECRET: &str = "the/secret+of=s3";
+pub(crate) const SECRET: &str = "the/secret+of=s3";
 
 /// A site, and the directory with the buckets of the server that it asks.
-pub struct WithS3 {
-    pub site: Site,
+pub(crate) struct WithS3 {
+    pub(crate) site: Site,
     buckets: tempfile::TempDir,
     /// Serves until it is dropped.
     _runtime: tokio::runtime::Runtime,
@@ -26,7 +26,7 @@ pub struct WithS3 {
 
 impl WithS3 {
     /// Starts both; the site asks with this secret.
-    pub fn start(secret: &str, more: &[&str]) -> Result<WithS3> {
+    pub(crate) fn start(secret: &str, more: &[&str]) -> Result<WithS3> {
         let buckets = tempfile::tempdir()?;
         let key = buckets.path().join("key");
         let text = format!(
@@ -43,12 +43,12 @@ impl WithS3 {
     }
 
     /// Where an object is, or a bucket.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.buckets.path().join(name)
     }
 
     /// Puts an object: `bucket/key`.
-    pub fn put(&self, name: &str, text: &str) {
+    pub(crate) fn put(&self, name: &str, text: &str) {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();

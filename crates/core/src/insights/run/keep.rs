@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, HashMap};
 
 use super::stats::write_key;
 use super::{Budget, Origin, Row, TooLarge};
-use crate::insights::ast::Expr;
+use crate::insights::ast::{Expr, Slot};
 use crate::insights::plan::Order;
 use crate::insights::value::Value;
 
@@ -79,6 +79,7 @@ impl Kept {
 #[derive(Debug)]
 struct Ranker<'q> {
     order: &'q Order,
+    unneeded: &'q [Slot],
     arrived: u64,
 }
 
@@ -125,14 +126,18 @@ pub(super) struct Keeper<'q> {
 }
 
 impl<'q> Keeper<'q> {
-    pub(super) fn new(order: &'q Order, keep: Option<usize>) -> Keeper<'q> {
-        let ranker = Ranker { order, arrived: 0 };
+    pub(super) fn new(
+        order: &'q Order,
+        keep: Option<usize>,
+        unneeded: &'q [Slot],
+    ) -> Keeper<'q> {
+        let ranker = Ranker { order, unneeded, arrived: 0 };
         Keeper { ranker, keep, rows: BinaryHeap::new(), weight: 0 }
     }
 
     pub(super) fn push(
         &mut self,
-        row: Row<'_>,
+        mut row: Row<'_>,
         now: i64,
         budget: &mut Budget,
     ) -> Result<(), TooLarge> {
@@ -140,6 +145,7 @@ impl<'q> Keeper<'q> {
         if self.is_full() && self.rows.peek().is_none_or(|last| kept >= *last) {
             return Ok(());
         }
+        row.forget(self.ranker.unneeded);
         kept.row = row.into_owned();
         let weight = kept.weight();
         budget.take(weight)?;
@@ -187,14 +193,18 @@ pub(super) struct Unique<'q> {
 }
 
 impl<'q> Unique<'q> {
-    pub(super) fn new(by: &'q [Expr], order: &'q Order) -> Unique<'q> {
-        let ranker = Ranker { order, arrived: 0 };
+    pub(super) fn new(
+        by: &'q [Expr],
+        order: &'q Order,
+        unneeded: &'q [Slot],
+    ) -> Unique<'q> {
+        let ranker = Ranker { order, unneeded, arrived: 0 };
         Unique { by, ranker, rows: HashMap::new(), weight: 0 }
     }
 
     pub(super) fn push(
         &mut self,
-        row: Row<'_>,
+        mut row: Row<'_>,
         now: i64,
         budget: &mut Budget,
     ) -> Result<(), TooLarge> {
@@ -207,6 +217,7 @@ impl<'q> Unique<'q> {
         if known.is_some_and(|known| *known <= kept) {
             return Ok(());
         }
+        row.forget(self.ranker.unneeded);
         kept.row = row.into_owned();
         let weight = kept.weight() + 2 * key.len() + 32;
         budget.take(weight)?;
