@@ -47,7 +47,8 @@ struct TestIds(AtomicU64);
 impl Ids for TestIds {
     fn uuid(&self) -> u128 {
         let next = self.0.fetch_add(1, Ordering::SeqCst) + 1;
-        u128::from(next) << 64 | u128::from(next)
+        // EC2's ids are both halves together, so these differ.
+        u128::from(next) << 64 | u128::from(next) << 32 | u128::from(next)
     }
 }
 

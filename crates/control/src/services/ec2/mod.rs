@@ -1,6 +1,8 @@
 //! Amazon EC2, as far as ECS's clients need it: VPCs, subnets, security
 //! groups and the interfaces of tasks.
 
+#[cfg(test)]
+mod change_tests;
 pub(crate) mod defaults;
 mod describe;
 pub(crate) mod eni;
