@@ -85,10 +85,8 @@ fn log_configuration(
     let of_group = to.cloud_watch_encryption_enabled == Some(true);
     let of_bucket =
         to.s3_encryption_enabled == Some(true) || is_named(&to.s3_key_prefix);
-    if (!has_group && !has_bucket)
-        || (of_group && !has_group)
-        || (of_bucket && !has_bucket)
-    {
+    let lacks_group = !has_group && (of_group || !has_bucket);
+    if lacks_group || (of_bucket && !has_bucket) {
         return Err(error::invalid_parameter_exception(
             "The execute command logConfiguration must name a \
              cloudWatchLogGroupName or an s3BucketName, and the one whose \
