@@ -40,6 +40,9 @@ const END_OF_INPUT: u8 = 4;
 /// reads, then and later: a shell that was not reading yet, or whose terminal
 /// changes its mode at that moment, sees the first one as a zero byte.
 const END_AGAIN: Duration = Duration::from_millis(500);
+/// And how: with that zero byte its line is not empty, so the line goes first
+/// (`^U`). Of what was typed nothing is lost, as an end has followed it.
+const END_OF_INPUT_AGAIN: [u8; 2] = [0x15, END_OF_INPUT];
 
 pub(crate) fn run(home: &Home, args: &ExecArgs) -> Result<ExitCode> {
     let api = Api::of(home)?;
@@ -164,7 +167,7 @@ impl Client {
                     }
                 }
                 _ = end_again.tick(), if wants_input && has_ended => {
-                    let end = Bytes::from_static(&[END_OF_INPUT]);
+                    let end = Bytes::from_static(&END_OF_INPUT_AGAIN);
                     self.say(PayloadType::Output, end);
                 }
                 _ = resized.recv(), if self.is_open => self.tell_size()?,

@@ -113,12 +113,9 @@ fn find(dir: &Path, end: &str) -> Option<PathBuf> {
     None
 }
 
-#[test]
-fn receivers_get_what_containers_say() {
-    let mut site = Site::start().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let receivers = Receivers::start(&site, folder.path());
-    let at = |name: &str| format!("{}/{name}", folder.path().display());
+/// One container for each way to a receiver whose sockets are in `folder`.
+fn talkers(folder: &Path) -> Vec<Value> {
+    let at = |name: &str| format!("{}/{name}", folder.display());
     let extras = json!({
         "fluentd-address": "127.0.0.1:24224", "labels": "team",
         "env": "COLOUR", "tag": "{{.Name}}.x",
@@ -128,7 +125,7 @@ fn receivers_get_what_containers_say() {
         "fluentd-address": "tcp://127.0.0.1:24225",
         "fluentd-request-ack": "true", "fluentd-retry-wait": "100",
     });
-    let all = [
+    vec![
         container("plain", "fluentd", extras),
         container("ack", "fluentd", acknowledged),
         container(
@@ -178,16 +175,10 @@ fn receivers_get_what_containers_say() {
             "gelf",
             json!({"gelf-address": "tcp://127.0.0.1:12201"}),
         ),
-    ];
-    let definition = json!({
-        "family": "drivers", "networkMode": "bridge",
-        "containerDefinitions": all,
-    });
-    let arn = site.start_task(definition, "EC2").unwrap();
-    let task = site.wait_task(&arn, "RUNNING").unwrap();
-    let shown = containers(&task);
+    ]
+}
 
-    // Fluentd.
+fn fluentd_is_right(receivers: &Receivers, shown: impl Fn(&str) -> Value) {
     let out = receivers.record("fluentd", "out-plain");
     assert_eq!(out["tag"], "plain.x");
     assert_eq!(out["time"].as_array().unwrap().len(), 2, "{out}");
@@ -212,8 +203,10 @@ fn receivers_get_what_containers_say() {
         assert!(event["chunk"].is_string(), "{event}");
     }
     assert!(dropped["dropped"].is_string());
+}
 
-    // Syslog: facility and severity make the number.
+fn syslog_is_right(receivers: &Receivers) {
+    // Facility and severity make the number.
     let said = receivers.message("syslog-tcp", "out-stcp");
     assert!(said.starts_with("<158>1 2"), "{said}");
     assert!(said.contains(" stcp ") && said.ends_with(" - out-stcp"), "{said}");
@@ -223,8 +216,9 @@ fn receivers_get_what_containers_say() {
     assert!(said.starts_with("<30>") && said.contains(" sudp["), "{said}");
     let said = receivers.message("syslog-unix", "err-sunix");
     assert!(said.starts_with("<27>") && said.contains(" sunix["), "{said}");
+}
 
-    // GELF.
+fn gelf_is_right(receivers: &Receivers, shown: impl Fn(&str) -> Value) {
     for (at, name) in
         [("gelf-udp", "gudp"), ("gelf-zlib", "gzlib"), ("gelf-tcp", "gtcp")]
     {
@@ -242,6 +236,24 @@ fn receivers_get_what_containers_say() {
     }
     let said = receivers.message("gelf-udp", "\"level\":6");
     assert!(said.contains("\"_COLOUR\":\"blue\""), "{said}");
+}
+
+#[test]
+fn receivers_get_what_containers_say() {
+    let mut site = Site::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let receivers = Receivers::start(&site, folder.path());
+    let definition = json!({
+        "family": "drivers", "networkMode": "bridge",
+        "containerDefinitions": talkers(folder.path()),
+    });
+    let arn = site.start_task(definition, "EC2").unwrap();
+    let task = site.wait_task(&arn, "RUNNING").unwrap();
+    let shown = containers(&task);
+
+    fluentd_is_right(&receivers, &shown);
+    syslog_is_right(&receivers);
+    gelf_is_right(&receivers, &shown);
     site.stop_task(&arn).unwrap();
     drop(receivers);
     site.finish().unwrap();

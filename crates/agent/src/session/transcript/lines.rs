@@ -36,18 +36,15 @@ impl Lines {
             return true;
         }
         let (state, action) = state_change(self.state, byte);
-        match state {
-            // No change.
-            State::Anywhere => {}
-            State::Utf8 => self.state = State::Ground,
-            other => self.state = other,
+        if state == State::Utf8 {
+            self.state = State::Ground;
+        } else if state != State::Anywhere {
+            // Anywhere: it stays as it is.
+            self.state = state;
         }
-        match action {
-            Action::Print => byte != DELETE,
-            Action::Execute => byte.is_ascii_whitespace(),
-            Action::BeginUtf8 => true,
-            _ => false,
-        }
+        (action == Action::Print && byte != DELETE)
+            || (action == Action::Execute && byte.is_ascii_whitespace())
+            || action == Action::BeginUtf8
     }
 
     /// The messages that the lines so far make: as many lines as there are,
