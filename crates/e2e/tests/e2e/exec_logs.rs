@@ -152,7 +152,8 @@ fn a_session_is_an_object_in_s3() {
     assert_eq!(text.lines().count(), 20000);
     logged(&mut site, "/audit", &session, "\n20000");
 
-    // A bucket that is not there is told, and holds nothing up.
+    // A bucket that takes nothing is told, and holds nothing up.
+    std::fs::write(bucket.with_file_name("none"), "").unwrap();
     configure(&mut site, to(json!({"s3BucketName": "none"})));
     let session = run(&mut site, &task, "echo unheard");
     let told = || {
