@@ -39,11 +39,12 @@ impl Lines {
         if state == State::Utf8 {
             self.state = State::Ground;
         } else if state != State::Anywhere {
-            // Anywhere: it stays as it is.
+            // That one stands for no change.
             self.state = state;
         }
+        let is_white = byte.is_ascii_whitespace();
         (action == Action::Print && byte != DELETE)
-            || (action == Action::Execute && byte.is_ascii_whitespace())
+            || (action == Action::Execute && is_white)
             || action == Action::BeginUtf8
     }
 

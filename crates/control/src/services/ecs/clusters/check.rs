@@ -85,8 +85,9 @@ fn log_configuration(
     let of_group = to.cloud_watch_encryption_enabled == Some(true);
     let of_bucket =
         to.s3_encryption_enabled == Some(true) || is_named(&to.s3_key_prefix);
-    let lacks_group = !has_group && (of_group || !has_bucket);
-    if lacks_group || (of_bucket && !has_bucket) {
+    let has_place = has_group || has_bucket;
+    let is_for_none = (of_group && !has_group) || (of_bucket && !has_bucket);
+    if !has_place || is_for_none {
         return Err(error::invalid_parameter_exception(
             "The execute command logConfiguration must name a \
              cloudWatchLogGroupName or an s3BucketName, and the one whose \
