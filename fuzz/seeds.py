@@ -108,6 +108,19 @@ def main():
             '{ ($.a[0].b = "x*") && ($.c IS NULL || $.d != 1.5) }\n{"c":null}',
             '%^a(b|c)+[0-9]{2,3}$%\nab12', "[ip=%1\\d+%, x]\n1.2 y"]):
         seed("filter_pattern", at, text)
+    events = ("\n\n" '{"ms":12,"level":"ERROR","path":"/a","list":[{"x":1.5}]}\n'
+              "2026-01-01 GET /b 404 [10.0.0.1] took 3 ms\n")
+    for at, text in enumerate([
+            "fields @timestamp, @message | sort @timestamp desc | limit 20",
+            "stats count(*) as n, avg(ms), pct(ms, 99) by bin(5m), level",
+            "filter @message like /(?i)error|404/ and ms >= 10 | display path",
+            "parse @message '* * /* * [*]' as day, verb, path, code, ip\n"
+            "| filter code in [404, '500'] | dedup ip",
+            "parse @message /took (?<ms>\\d+)/ | stats max(ms), stddev(ms)",
+            "fields strcontains(@message, 'a') as x, `list.0.x` * 2 - abs(-1),"
+            " ispresent(ms), concat(path, upper(level)), datefloor(@timestamp,"
+            " 1h), isIpv4InSubnet('10.0.0.1', '10.0.0.0/8'), now()"]):
+        seed("insights", at, text + events)
     for at, text in enumerate([
             "attribute:ecs.os-type == linux and not (task:group == a)\nlinux",
             "attribute:x in [a, b] || attribute:y =~ z.* && agentVersion > 1.2"
