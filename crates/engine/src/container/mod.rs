@@ -6,6 +6,8 @@
 //!
 //! `Containers` is the daemon's side; `shim_main` is the whole of the shim's.
 
+#[expect(unsafe_code, reason = "mount_setattr(2) has no safe wrapper here")]
+mod attributes;
 mod caps;
 mod containers;
 mod devices;
@@ -17,7 +19,6 @@ mod oci;
 mod overlay;
 mod paths;
 mod plan;
-#[expect(unsafe_code, reason = "mount_setattr(2) has no safe wrapper here")]
 mod program;
 mod protocol;
 mod seccomp;

@@ -6,7 +6,6 @@
 //! `process.noNewPrivileges: false`, which libcontainer takes for a reason to
 //! load seccomp at the wrong moment.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -56,7 +55,10 @@ pub(crate) struct Resolved<'a> {
     /// `/proc/PID/ns/...` paths for namespaces taken from other containers.
     pub(crate) pid_namespace: Option<PathBuf>,
     pub(crate) ipc_namespace: Option<PathBuf>,
-    /// Version 2 mounts its tree differently.
+    /// The tree of the container's groups of version 1, if there is one; the
+    /// runtime mounts that of version 2.
+    pub(crate) hierarchies: Option<&'a Path>,
+    /// Version 2 knows other limits.
     pub(crate) is_unified: bool,
 }
 
@@ -70,7 +72,7 @@ pub(crate) fn configuration(
         "hostname": hostname(spec),
         "root": { "path": with.rootfs, "readonly": spec.readonly_rootfs },
         "process": process(spec, with),
-        "mounts": mounts(spec),
+        "mounts": mounts(spec, with),
         "linux": linux(spec, with),
     })
 }
@@ -129,7 +131,7 @@ fn mount(to: &str, kind: &str, source: &str, options: &[&str]) -> Value {
     })
 }
 
-fn mounts(spec: &ContainerSpec) -> Vec<Value> {
+fn mounts(spec: &ContainerSpec, with: &Resolved<'_>) -> Vec<Value> {
     let ro = if spec.privileged { "rw" } else { "ro" };
     let system = ["nosuid", "noexec", "nodev"];
     let access = [&system[..], &[ro]].concat();
@@ -157,7 +159,13 @@ fn mounts(spec: &ContainerSpec) -> Vec<Value> {
             ],
         ),
         mount("/sys", "sysfs", "sysfs", &access),
-        mount(CGROUPS, "cgroup", "cgroup", &access),
+        match with.hierarchies {
+            Some(tree) => json!({
+                "destination": CGROUPS, "type": "bind", "source": tree,
+                "options": ["rbind", "rprivate"],
+            }),
+            None => mount(CGROUPS, "cgroup", "cgroup", &access),
+        },
         mount("/dev/mqueue", "mqueue", "mqueue", &system),
     ];
     match &spec.ipc_mode {
@@ -243,26 +251,9 @@ fn linux(spec: &ContainerSpec, with: &Resolved<'_>) -> Value {
             .chain(Some(MASKED_POWERCAP).filter(|p| Path::new(p).exists()))
             .collect();
         linux["maskedPaths"] = json!(masked);
-        let mut readonly: Vec<PathBuf> =
-            READONLY_PATHS.into_iter().map(PathBuf::from).collect();
-        if !with.is_unified {
-            readonly.extend(hierarchies());
-        }
-        linux["readonlyPaths"] = json!(readonly);
+        linux["readonlyPaths"] = json!(READONLY_PATHS);
     }
     linux
-}
-
-/// Version 1's hierarchies, and the directory that holds them. The runtime
-/// leaves both writable, and with them the container's own limits.
-fn hierarchies() -> Vec<PathBuf> {
-    let entries = fs::read_dir(CGROUPS).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect();
-    found.push(CGROUPS.into());
-    found
 }
 
 fn namespaces(spec: &ContainerSpec, with: &Resolved<'_>) -> Vec<Value> {

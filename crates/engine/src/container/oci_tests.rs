@@ -25,6 +25,7 @@ fn build_for(spec: &ContainerSpec, is_unified: bool) -> Value {
             device_rules: &rules,
             pid_namespace: None,
             ipc_namespace: None,
+            hierarchies: (!is_unified).then_some(Path::new("/run/c/groups")),
             is_unified,
         },
     )
@@ -78,9 +79,12 @@ fn docker_s_defaults_are_there() {
     assert!(linux["maskedPaths"].as_array().unwrap().len() >= 11);
     let readonly = linux["readonlyPaths"].as_array().unwrap();
     assert!(readonly.contains(&json!("/proc/sysrq-trigger")));
-    assert_eq!(readonly.last(), Some(&json!("/sys/fs/cgroup")));
     assert_eq!(linux["sysctl"]["net.ipv4.ip_unprivileged_port_start"], "0");
     let mounts = config["mounts"].as_array().unwrap();
+    let groups =
+        |m: &&Value| m["destination"].as_str() == Some("/sys/fs/cgroup");
+    let groups = mounts.iter().find(groups).unwrap();
+    assert_eq!(groups["source"], "/run/c/groups");
     let shm = mounts.iter().find(|m| m["destination"] == "/dev/shm").unwrap();
     let options = shm["options"].as_array().unwrap();
     assert!(options.contains(&json!("size=67108864")));

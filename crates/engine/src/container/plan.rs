@@ -113,6 +113,7 @@ pub(super) fn plan(
     spec: &ContainerSpec,
     launch: &Launch,
     rootfs: &Path,
+    hierarchies: Option<&Path>,
     is_unified: bool,
 ) -> Result<Plan, PlanError> {
     let identity = user::resolve(rootfs, &spec.user, &spec.additional_groups)
@@ -135,6 +136,7 @@ pub(super) fn plan(
             device_rules: &device_rules,
             pid_namespace: launch.pid_namespace.clone(),
             ipc_namespace: launch.ipc_namespace.clone(),
+            hierarchies,
             is_unified,
         },
     );

@@ -9,10 +9,12 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
+
+use super::attributes;
 
 /// A program, ready to be executed.
 #[derive(Debug)]
@@ -25,24 +27,13 @@ impl Program {
         let flags =
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let program = Program(open_tree(CWD, path, flags)?);
-        // SAFETY: all zeros are "change nothing".
-        let mut wanted = unsafe { std::mem::zeroed::<libc::mount_attr>() };
-        wanted.attr_set = libc::MOUNT_ATTR_RDONLY
+        let attributes = libc::MOUNT_ATTR_RDONLY
             | libc::MOUNT_ATTR_NOSUID
             | libc::MOUNT_ATTR_NODEV;
-        // SAFETY: an open descriptor, an empty string that ends in a zero
-        // byte, and a structure of the size given; all outlive the call.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_mount_setattr,
-                program.0.as_raw_fd(),
-                c"".as_ptr(),
-                libc::AT_EMPTY_PATH,
-                &raw const wanted,
-                size_of::<libc::mount_attr>(),
-            )
-        };
-        if result == 0 { Ok(program) } else { Err(io::Error::last_os_error()) }
+        let itself = Path::new("");
+        let how = libc::AT_EMPTY_PATH;
+        attributes::set(&program.0, itself, attributes, how)?;
+        Ok(program)
     }
 
     /// What this process and its children execute it by.

@@ -12,7 +12,7 @@ use super::netlink::Socket;
 use super::route::{self, Address, Link, Veth};
 use super::{
     AttachError, Attachment, AttachmentKind, BridgeEndpoint, Inner, Ipv4Cidr,
-    MacAddress, NetworkStepError, TaskEni, flows, namespace, sysctl,
+    MacAddress, NetworkStepError, TaskEni, namespace, sysctl,
 };
 
 /// The interface inside a namespace, as in EC2 instances and containers.
@@ -232,9 +232,7 @@ impl Inner {
         if wanted.is_guarded {
             self.guard_add(&name, wanted.mac, wanted.address)?;
             if port.is_none() {
-                // Connections of the former holder are not its successor's.
-                flows::forget_address(wanted.address)
-                    .doing(format_args!("forget who had {}", wanted.address))?;
+                self.former_forget(&mut host, wanted.address)?;
             }
         }
         let is_new = namespace::enter_or_create(&path)?;

@@ -30,9 +30,6 @@ const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_DST_PORT: u16 = 3;
 const CTA_PROTO_ICMP_TYPE: u16 = 5;
 const CTA_PROTO_ICMP_CODE: u16 = 6;
-/// Look at the source's address only, or at the destination's.
-const CTA_FILTER_F_CTA_IP_SRC: u32 = 1;
-const CTA_FILTER_F_CTA_IP_DST: u32 = 1 << 1;
 /// struct nfgenmsg
 const HEADER: [u8; 4] = [NFPROTO_IPV4, 0, 0, 0];
 
@@ -77,29 +74,6 @@ pub(super) fn forget_all_where(
     is_meant: impl Fn(Original) -> bool,
 ) -> io::Result<()> {
     forget_where(&Request::new(IPCTNL_MSG_CT_GET, 0, &HEADER), is_meant)
-}
-
-/// Forgets what `address` has sent and was sent: it is somebody else's now.
-pub(super) fn forget_address(address: Ipv4Addr) -> io::Result<()> {
-    for (kind, flag) in [
-        (CTA_IP_V4_SRC, CTA_FILTER_F_CTA_IP_SRC),
-        (CTA_IP_V4_DST, CTA_FILTER_F_CTA_IP_DST),
-    ] {
-        let mut request = Request::new(IPCTNL_MSG_CT_GET, 0, &HEADER);
-        request
-            .nested(CTA_TUPLE_ORIG, |tuple| {
-                tuple.nested(CTA_TUPLE_IP, |ip| {
-                    ip.attribute(kind, &address.octets());
-                });
-            })
-            .nested(CTA_FILTER, |filter| {
-                filter.u32(CTA_FILTER_ORIG_FLAGS, flag);
-            });
-        forget_where(&request, |flow| {
-            flow.source == address || flow.destination == address
-        })?;
-    }
-    Ok(())
 }
 
 fn forget_where(

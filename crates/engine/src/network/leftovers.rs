@@ -74,7 +74,7 @@ pub(super) fn remove(
         let entry = entry.doing(format_args!("list {shown}"))?;
         namespace::unpin(&entry.path())?;
     }
-    fs::remove_dir(&dir).doing(format_args!("remove {shown}"))?;
+    namespace::remove_pin_dir(&dir)?;
     // Shared with other networks of the same run directory, if any.
     let _ = dir.parent().map(fs::remove_dir);
     Ok(())
@@ -117,8 +117,8 @@ fn faults(name: &str) -> Result<Vec<String>, NetworkStepError> {
 fn pins(name: &str) -> Result<Vec<String>, NetworkStepError> {
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo")
         .doing("list the mounts")?;
-    let part = format!("/netns/{name}/");
+    let (part, end) = (format!("/netns/{name}/"), format!("/netns/{name}"));
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-    let pins = points.filter(|point| point.contains(&part));
+    let pins = points.filter(|p| p.contains(&part) || p.ends_with(&end));
     Ok(pins.map(|point| format!("pinned namespace {point}")).collect())
 }

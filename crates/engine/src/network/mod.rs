@@ -24,6 +24,7 @@ mod endpoint;
 mod error;
 mod firewall;
 mod flows;
+mod former;
 mod forwarding;
 mod groups;
 mod inside;
@@ -67,6 +68,7 @@ pub use leftovers::leftovers;
 pub use probe::{ProbeNetworkError, probe};
 pub use resolv::{ResolvConf, resolv_conf};
 
+use former::Former;
 use groups::Groups;
 use groups::guard::Guard;
 use keeper::Keeper;
@@ -229,6 +231,8 @@ struct Inner {
     /// `ports` and before `subnets`.
     groups: Option<Mutex<Groups>>,
     guard: Mutex<Guard>,
+    /// Locked after `subnets`.
+    former: Mutex<Former>,
     mtu: u32,
     leases: Mutex<Leases>,
     ports: Mutex<Ports>,

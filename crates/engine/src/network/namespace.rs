@@ -10,6 +10,7 @@ use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 
 use super::error::{DoingStep, NetworkStepError};
 
@@ -87,6 +88,39 @@ pub(super) fn enter_or_create(path: &Path) -> Result<bool, NetworkStepError> {
     )
     .doing(format_args!("pin a network namespace to {shown}"))?;
     Ok(true)
+}
+
+/// Makes a directory for pins that is a mount of its own, so that those who
+/// need not see the pins can take them out of sight with it.
+pub(super) fn make_pin_dir(dir: &Path) -> Result<(), NetworkStepError> {
+    let shown = dir.display();
+    fs::create_dir_all(dir).doing(format_args!("create {shown}"))?;
+    let mut entries = fs::read_dir(dir).doing(format_args!("list {shown}"))?;
+    // Pins of a Minato that made no mount of it would be hidden by one.
+    if entries.next().is_some()
+        || is_mount(dir).doing(format_args!("look at {shown}"))?
+    {
+        return Ok(());
+    }
+    let none = None::<&str>;
+    mount(Some(dir), dir, none, MsFlags::MS_BIND, none)
+        .doing(format_args!("mount {shown}"))
+}
+
+/// Removes a directory for pins, which must be empty.
+pub(super) fn remove_pin_dir(dir: &Path) -> Result<(), NetworkStepError> {
+    let shown = dir.display();
+    while is_mount(dir).doing(format_args!("look at {shown}"))? {
+        umount2(dir, MntFlags::MNT_DETACH)
+            .doing(format_args!("unmount {shown}"))?;
+    }
+    fs::remove_dir(dir).doing(format_args!("remove {shown}"))
+}
+
+fn is_mount(dir: &Path) -> io::Result<bool> {
+    let (flags, mask) = (AtFlags::empty(), StatxFlags::empty());
+    let found = rustix::fs::statx(CWD, dir, flags, mask)?;
+    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// Whether a namespace is mounted at `path`.

@@ -1,6 +1,6 @@
 //! Setting a network up, and taking it down.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
 
@@ -53,8 +53,7 @@ impl Inner {
         }
         let range = choose_bridge_range(&host, &config, &bridge)?;
         let pins = leftovers::pin_dir(&config.run_dir, &config.name);
-        fs::create_dir_all(&pins)
-            .doing(format_args!("create {}", pins.display()))?;
+        namespace::make_pin_dir(&pins)?;
 
         let mtu = host.uplink_mtu();
         let subnets = Subnets::found(&config.subnets, &host, &vpc);
@@ -84,6 +83,7 @@ impl Inner {
             subnets: Mutex::new(subnets),
             groups: groups.map(Mutex::new),
             guard: Mutex::default(),
+            former: Mutex::default(),
             mtu,
             leases: Mutex::new(leases),
             ports: Mutex::new(ports),
@@ -93,6 +93,7 @@ impl Inner {
         };
         inner.groups_open(&mut socket, &mut netfilter, &host.links)?;
         inner.sweep(&host.links)?;
+        inner.former_forget_all(&inner.subnets.lock(), &host.links)?;
         // Worth a warning, not a refusal: tasks work but for each other.
         if let Err(error) = forwarding::pass_other_firewalls(&segments) {
             let cause = error.cause();

@@ -152,6 +152,7 @@ impl Inner {
             )
             .doing("set up the nftables table")?;
             bridge_set_up(socket, host, &bridge, &gateways, self.mtu)?;
+            self.former_forget_all(&next, &host.links)?;
         }
         *subnets = next;
         Ok(())

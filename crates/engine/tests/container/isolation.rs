@@ -104,6 +104,34 @@ async fn forbidden_things_are_refused() {
 }
 
 #[tokio::test]
+async fn a_container_sees_its_own_control_groups_only() {
+    if !is_possible() {
+        return;
+    }
+    let host = Host::new().await;
+    let mut roots = host.spec(
+        "roots",
+        "while read _ _ _ root _ rest; do \
+           case \"$rest\" in *' - cgroup'*) echo $root;; esac; \
+         done </proc/self/mountinfo | sort -u",
+    );
+    let mut limit = host.spec(
+        "limit",
+        "cd /sys/fs/cgroup; \
+         cat memory/memory.limit_in_bytes memory.max 2>/dev/null; \
+         for file in $(find . -follow -maxdepth 2 -name cgroup.procs); do \
+           case $file in *systemd*) ;; *) cat $file;; esac; done | grep -cx 0",
+    );
+    for spec in [&mut roots, &mut limit] {
+        spec.resources.memory_bytes = Some(64 << 20);
+    }
+    // Processes of other containers have no number here: it shows as 0.
+    let expected = "67108864\n0";
+    let cases = vec![(roots, "/"), (limit, expected)];
+    check(cases, host).await;
+}
+
+#[tokio::test]
 async fn identity_and_environment_are_the_container_s() {
     if !is_possible() {
         return;

@@ -13,28 +13,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    CLONE_NAMESPACES, INSTRUCTION_BYTES, PERSONALITIES, REFUSED_FAMILIES, caps,
-    instruction, table,
+use super::program::{
+    ALLOW, ARCH, ARGUMENT, INSTRUCTION_BYTES, JUMP, JUMP_ANY_BIT, JUMP_EQUAL,
+    JUMP_GREATER, JUMP_GREATER_EQUAL, LOAD, NUMBER, REFUSE, RETURN, UNKNOWN,
+    instruction, jump, ranges,
 };
+use super::{CLONE_NAMESPACES, PERSONALITIES, REFUSED_FAMILIES, caps, table};
 
 /// `AUDIT_ARCH_I386`: how the kernel names the table a call came through.
 const AUDIT_ARCH_I386: u32 = 0x4000_0003;
-/// Offsets in `struct seccomp_data`: the call's number, its table, and the
-/// lower half of its first argument.
-const NUMBER: u32 = 0;
-const ARCH: u32 = 4;
-const ARGUMENT: u32 = 16;
-const LOAD: u16 = 0x20;
-const JUMP: u16 = 0x05;
-const JUMP_EQUAL: u16 = 0x15;
-const JUMP_GREATER: u16 = 0x25;
-const JUMP_GREATER_EQUAL: u16 = 0x35;
-const JUMP_ANY_BIT: u16 = 0x45;
-const RETURN: u16 = 0x06;
-const ALLOW: u32 = 0x7fff_0000;
-const REFUSE: u32 = 0x0005_0000 | libc::EPERM as u32;
-const UNKNOWN: u32 = 0x0005_0000 | libc::ENOSYS as u32;
 /// `socketcall`, which no other table has.
 const SOCKETCALL: u32 = 102;
 
@@ -218,12 +205,6 @@ fn with_argument() -> [(&'static str, Vec<[u8; INSTRUCTION_BYTES]>); 3] {
     ]
 }
 
-/// How far a jump goes. All here are single digits; a longer one would jump
-/// out of the program, which the kernel refuses to install.
-fn jump(steps: usize) -> u8 {
-    u8::try_from(steps).unwrap_or(u8::MAX)
-}
-
 fn names(capabilities: u64) -> BTreeSet<&'static str> {
     let has =
         |name: &str| caps::bit(name).is_some_and(|bit| capabilities & bit != 0);
@@ -259,56 +240,10 @@ fn numbers() -> BTreeMap<&'static str, u32> {
         .collect()
 }
 
-/// Neighbours as first and last number, ascending.
-fn ranges(numbers: &BTreeSet<u32>) -> Vec<(u32, u32)> {
-    let mut ranges: Vec<(u32, u32)> = vec![];
-    for number in numbers {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == *number => *last = *number,
-            _ => ranges.push((*number, *number)),
-        }
-    }
-    ranges
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Runs a program of the kind above, as the kernel would.
-    fn run(steps: &[u8], arch: u32, number: u32, argument: u32) -> u32 {
-        let field = |step: usize, from: usize| {
-            let at = step * INSTRUCTION_BYTES + from;
-            u32::from_ne_bytes(steps[at..at + 4].try_into().unwrap())
-        };
-        let (mut at, mut loaded) = (0, 0);
-        loop {
-            let code = (field(at, 0) & 0xffff) as u16;
-            let [_, _, yes, no] = field(at, 0).to_ne_bytes();
-            let value = field(at, 4);
-            let mut branch = |condition: bool| {
-                at += usize::from(if condition { yes } else { no });
-            };
-            match code {
-                LOAD => {
-                    loaded = match value {
-                        NUMBER => number,
-                        ARCH => arch,
-                        ARGUMENT => argument,
-                        other => panic!("offset {other}"),
-                    }
-                }
-                JUMP => at += value as usize,
-                JUMP_EQUAL => branch(loaded == value),
-                JUMP_GREATER => branch(loaded > value),
-                JUMP_GREATER_EQUAL => branch(loaded >= value),
-                JUMP_ANY_BIT => branch(loaded & value != 0),
-                RETURN => return value,
-                other => panic!("code {other:#x}"),
-            }
-            at += 1;
-        }
-    }
+    use crate::container::seccomp::program::run;
 
     #[test]
     fn each_call_is_allowed_or_refused_as_the_profile_names_it() {

@@ -11,6 +11,7 @@
 //! writes and every later one only reads: compiling costs it nothing.
 
 mod i386;
+mod program;
 mod table;
 
 use std::collections::BTreeSet;
@@ -18,21 +19,27 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use seccompiler::TargetArch;
+use seccompiler::{BpfProgram, TargetArch, sock_filter};
 use serde_json::{Value, json};
 
 use super::caps;
+pub(crate) use program::INSTRUCTION_BYTES;
+use program::{
+    ALLOW, JUMP_EQUAL, JUMP_GREATER, LOAD, NUMBER, RETURN, UNKNOWN,
+    allow_first, instruction,
+};
 
 /// Raised whenever the tables or the way they are compiled change.
-const PROFILE_VERSION: u32 = 2;
+const PROFILE_VERSION: u32 = 3;
 /// The highest call number in the tables of both architectures (Linux 6.12).
 const LAST_KNOWN_CALL: u32 = 462;
 /// `clone3` has the same number everywhere.
 const CLONE3: u32 = 435;
+/// How the kernel names the table a call came through (linux/audit.h).
+const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+const AUDIT_ARCH_AARCH64: u32 = 0xc000_00b7;
 /// The kernel takes no longer programs.
 const INSTRUCTIONS_MAX: usize = 4096;
-/// Bytes of one instruction (`struct sock_filter`).
-pub(crate) const INSTRUCTION_BYTES: usize = 8;
 /// Namespace flags of `clone`: CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}.
 const CLONE_NAMESPACES: u32 = 0x7e02_0000;
 /// Address families refused to all: AF_ALG, a part of the kernel that has
@@ -115,28 +122,55 @@ fn relevant(capabilities: u64) -> u64 {
 }
 
 fn compile(arch: TargetArch, caps: u64) -> Result<Vec<u8>, SeccompError> {
-    let text = json!({ "main": {
-        "mismatch_action": { "errno": libc::EPERM },
-        "match_action": "allow",
-        "filter": rules(arch, caps),
-    }})
-    .to_string();
-    let programs = seccompiler::compile_from_json(text.as_bytes(), arch)
-        .map_err(|source| SeccompError::Compile { source })?;
-    let program = programs.get("main").map(Vec::as_slice).unwrap_or_default();
-    let main: Vec<u8> = program
+    let (conditional, plain): (Vec<_>, Vec<_>) =
+        rules(arch, caps).into_iter().partition(|r| r["args"].is_array());
+    // Whatever the compiler makes of them, it compares with their numbers.
+    let numbers = compile_rules(arch, &plain)?
         .iter()
-        .flat_map(|step| instruction(step.code, step.jt, step.jf, step.k))
+        .filter(|step| step.code == JUMP_EQUAL && step.k <= LAST_KNOWN_CALL)
+        .map(|step| step.k)
         .collect();
+    let rest = bytes(&compile_rules(arch, &conditional)?);
     let whole = match arch {
-        TargetArch::x86_64 => i386::beside(&main, caps),
-        TargetArch::aarch64 | TargetArch::riscv64 => main,
+        TargetArch::x86_64 => {
+            let main = allow_first(AUDIT_ARCH_X86_64, &numbers, &rest);
+            i386::beside(&main, caps)
+        }
+        TargetArch::aarch64 => allow_first(AUDIT_ARCH_AARCH64, &numbers, &rest),
+        TargetArch::riscv64 => {
+            let arch = "riscv64";
+            return Err(SeccompError::UnsupportedArch { arch });
+        }
     };
     let count = whole.len() / INSTRUCTION_BYTES;
-    if program.is_empty() || count > INSTRUCTIONS_MAX {
+    if count > INSTRUCTIONS_MAX {
         return Err(SeccompError::Length { count });
     }
     Ok(whole)
+}
+
+fn compile_rules(
+    arch: TargetArch,
+    rules: &[Value],
+) -> Result<BpfProgram, SeccompError> {
+    let text = json!({ "main": {
+        "mismatch_action": { "errno": libc::EPERM },
+        "match_action": "allow",
+        "filter": rules,
+    }})
+    .to_string();
+    let mut programs = seccompiler::compile_from_json(text.as_bytes(), arch)
+        .map_err(|source| SeccompError::Compile { source })?;
+    let program = programs.remove("main").unwrap_or_default();
+    if program.is_empty() {
+        return Err(SeccompError::Length { count: 0 });
+    }
+    Ok(program)
+}
+
+fn bytes(program: &[sock_filter]) -> Vec<u8> {
+    let steps = program.iter();
+    steps.flat_map(|s| instruction(s.code, s.jt, s.jf, s.k)).collect()
 }
 
 fn rules(arch: TargetArch, capabilities: u64) -> Vec<Value> {
@@ -176,27 +210,15 @@ fn rules(arch: TargetArch, capabilities: u64) -> Vec<Value> {
 
 /// The outer filter: ENOSYS for `clone3` and for calls newer than the table.
 pub(crate) fn outer_filter(refuse_clone3: bool) -> Vec<u8> {
-    const LOAD_CALL: u16 = 0x20; // ld [0]: seccomp_data.nr
-    const JUMP_EQUAL: u16 = 0x15;
-    const JUMP_GREATER: u16 = 0x25;
-    const RETURN: u16 = 0x06;
-    const ALLOW: u32 = 0x7fff_0000;
-    const ERRNO_ENOSYS: u32 = 0x0005_0000 | 38;
     let refused = if refuse_clone3 { CLONE3 } else { u32::MAX };
     [
-        instruction(LOAD_CALL, 0, 0, 0),
+        instruction(LOAD, 0, 0, NUMBER),
         instruction(JUMP_GREATER, 2, 0, LAST_KNOWN_CALL),
         instruction(JUMP_EQUAL, 1, 0, refused),
         instruction(RETURN, 0, 0, ALLOW),
-        instruction(RETURN, 0, 0, ERRNO_ENOSYS),
+        instruction(RETURN, 0, 0, UNKNOWN),
     ]
     .concat()
-}
-
-/// One `struct sock_filter` as it lies in memory.
-fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> [u8; INSTRUCTION_BYTES] {
-    let (code, k) = (code.to_ne_bytes(), k.to_ne_bytes());
-    [code[0], code[1], jt, jf, k[0], k[1], k[2], k[3]]
 }
 
 #[cfg(test)]
@@ -209,6 +231,36 @@ mod tests {
             for capabilities in [0, caps::DEFAULT, caps::ALL] {
                 let bytes = compile(arch, capabilities).unwrap();
                 assert_eq!(bytes.len() % INSTRUCTION_BYTES, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_filter_decides_as_the_compiler_s_long_one() {
+        for (target, arch) in [
+            (TargetArch::x86_64, AUDIT_ARCH_X86_64),
+            (TargetArch::aarch64, AUDIT_ARCH_AARCH64),
+        ] {
+            for capabilities in [0, caps::DEFAULT, caps::ALL] {
+                let rules = rules(target, capabilities);
+                let long = bytes(&compile_rules(target, &rules).unwrap());
+                let short = compile(target, capabilities).unwrap();
+                let calls = 0..=LAST_KNOWN_CALL;
+                // Of the 64-bit machine's third table, and nobody's.
+                let strange = [LAST_KNOWN_CALL + 1, 1 << 30, u32::MAX];
+                for call in calls.chain(strange) {
+                    let arguments = [REFUSED_FAMILIES[0], PERSONALITIES[1]];
+                    for argument in [0, 1, CLONE_NAMESPACES, u32::MAX]
+                        .into_iter()
+                        .chain(arguments)
+                    {
+                        assert_eq!(
+                            program::run(&short, arch, call, argument),
+                            program::run(&long, arch, call, argument),
+                            "{call} of {argument:#x}",
+                        );
+                    }
+                }
             }
         }
     }

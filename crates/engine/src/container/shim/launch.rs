@@ -18,7 +18,7 @@ use nix::unistd::pipe2;
 
 use super::process::Command;
 use super::rootfs::Retreat;
-use super::{bpf, failed, process, rootfs};
+use super::{bpf, failed, hierarchies, process, rootfs};
 use crate::cgroup::Layout;
 use crate::container::devices::{self, DeviceRule};
 use crate::container::paths::{ContainerPaths, write_json};
@@ -70,8 +70,10 @@ fn start(
 ) -> Result<RunningContainer, LaunchFailure> {
     let io = |e: io::Error| failed("could not prepare the container", &e);
     let retreat = Retreat::enter().map_err(io)?;
-    let is_unified = layout.is_unified();
-    let plan = prepare(spec, order, paths, is_unified)?;
+    let mut prepared = spec.clone();
+    let netns = rootfs::hold_netns(&mut prepared)
+        .map_err(|e| failed("could not open the network namespace", &e))?;
+    let plan = prepare(prepared, order, paths, &layout)?;
     let command = Command::prepare(&plan.process).map_err(io)?;
     let (error_read, error_write) = pipe().map_err(io)?;
     let executor = ShimExecutor {
@@ -104,9 +106,10 @@ fn start(
         .with_detach(true)
         .build()
         .map_err(|e| create_failed(&e))?;
+    drop(netns);
     let _ = fs::write("/proc/self/oom_score_adj", own_score);
     if let Some(dir) = layout.dir("devices", &order.cgroup) {
-        limit_devices(&dir, &plan.device_rules, is_unified)
+        limit_devices(&dir, &plan.device_rules, layout.is_unified())
             .map_err(|e| failed("could not limit the devices", &e))?;
     }
     let pid = container.pid().map(|pid| pid.as_raw()).unwrap_or(-1);
@@ -151,13 +154,12 @@ fn limit_devices(
 /// Mounts the root file system, looks up what is named in it and writes the
 /// OCI configuration.
 fn prepare(
-    spec: &ContainerSpec,
+    mut spec: ContainerSpec,
     order: &Launch,
     paths: &ContainerPaths,
-    is_unified: bool,
+    layout: &Layout,
 ) -> Result<Plan, LaunchFailure> {
     let stage = LaunchStage::Prepare;
-    let mut spec = spec.clone();
     rootfs::confine(&mut spec, paths).map_err(|e| flattened(stage, &e))?;
     if let Some(ipc) = &order.ipc_namespace {
         rootfs::share_shm(&mut spec, ipc, paths)
@@ -165,7 +167,20 @@ fn prepare(
     }
     rootfs::mount(&spec, &order.mount_points, paths)
         .map_err(|e| flattened(stage, &e))?;
-    let plan = plan::plan(&spec, order, &paths.rootfs(), is_unified)
+    let tree = paths.run.join("mounts").join("cgroup");
+    let hierarchies = match layout {
+        // What is privileged may change its groups.
+        Layout::V1(mounts) if !spec.privileged => {
+            hierarchies::mount(mounts, &order.cgroup, &tree).map_err(|e| {
+                failed("could not mount the control groups", &e)
+            })?;
+            Some(tree.as_path())
+        }
+        Layout::V1(_) | Layout::V2(_) => None,
+    };
+    let is_unified = layout.is_unified();
+    let rootfs = paths.rootfs();
+    let plan = plan::plan(&spec, order, &rootfs, hierarchies, is_unified)
         .map_err(|e| flattened(stage, &e))?;
     write_json(&paths.config(), &plan.config)
         .map_err(|e| failed("could not write the configuration", &e))?;

@@ -15,6 +15,7 @@
 mod bpf;
 mod connection;
 mod exec;
+mod hierarchies;
 mod launch;
 mod process;
 mod rootfs;

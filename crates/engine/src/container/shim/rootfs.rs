@@ -11,7 +11,8 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use nix::mount::MsFlags;
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
@@ -19,7 +20,7 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use crate::container::overlay::{Overlay, RootfsError};
 use crate::container::paths::ContainerPaths;
 use crate::container::user::open_inside;
-use crate::container::{BindMount, ContainerSpec};
+use crate::container::{BindMount, ContainerSpec, Netns};
 
 /// Where POSIX shared memory is.
 const SHM: &str = "/dev/shm";
@@ -53,6 +54,25 @@ impl Drop for Retreat {
         // this moment, which hold all it needs.
         let _ = setns(&self.host, CloneFlags::CLONE_NEWNS);
     }
+}
+
+/// Opens the network namespace that the container joins, and takes the
+/// directory of its pin out of sight with those of all others: the runtime
+/// reads the table of mounts a dozen times for each container.
+///
+/// The specification names the open file then, which must outlive the start.
+pub(super) fn hold_netns(spec: &mut ContainerSpec) -> io::Result<Option<File>> {
+    let Netns::Path(path) = &mut spec.netns else { return Ok(None) };
+    let file = File::open(&path)?;
+    if let Some(pins) = path.parent() {
+        // A Minato of before made them in a directory that is no mount.
+        match umount2(pins, MntFlags::MNT_DETACH) {
+            Ok(()) | Err(Errno::EINVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    *path = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
+    Ok(Some(file))
 }
 
 /// Mounts the container's root file system.

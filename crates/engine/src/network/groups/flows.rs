@@ -26,10 +26,12 @@ fn is_over(before: &Firewall, after: &Firewall, packet: &Packet) -> bool {
 }
 
 /// Whether an interface has lost a rule for everybody: no other makes
-/// connections untracked.
+/// connections untracked. One that is gone has lost nothing; whoever gets its
+/// address next gets no connections with it (see `former`).
 fn takes_away(before: &Firewall, after: &Firewall) -> bool {
     before.interfaces.iter().any(|(address, groups)| {
-        if after.interfaces.get(address) == Some(groups)
+        let Some(now) = after.interfaces.get(address) else { return false };
+        if now == groups
             && groups
                 .iter()
                 .all(|g| before.groups.get(g) == after.groups.get(g))

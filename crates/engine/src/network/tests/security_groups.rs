@@ -1,6 +1,7 @@
 //! What security groups let through, and what not.
 
 mod forged;
+mod former;
 
 use std::collections::BTreeSet;
 use std::process::Command;

@@ -1,0 +1,103 @@
+//! Connections that outlive the interface that had them.
+//!
+//! The kernel tracks connections by address, and would let those of a former
+//! holder go on to the next one. To find them it walks through its whole
+//! table, for ten milliseconds however little is in it. So it is asked when
+//! the network is opened and when subnets change, and after that only when an
+//! address is given out again: then for all that were given up by then.
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
+use super::attach::{bridge_gateway, parse_bridge_alias, parse_task_alias};
+use super::error::DoingStep;
+use super::flows;
+use super::netlink::Socket;
+use super::route::{self, Link};
+use super::subnets::Subnets;
+use super::{Inner, Ipv4Cidr, NetworkStepError};
+
+/// Addresses whose former holders the kernel may still know.
+#[derive(Debug, Default)]
+pub(super) struct Former {
+    /// Had by an interface since the kernel was last asked.
+    had: HashSet<Ipv4Addr>,
+}
+
+impl Inner {
+    /// Prepares for an interface that is to have `address`.
+    pub(super) fn former_forget(
+        &self,
+        host: &mut Socket,
+        address: Ipv4Addr,
+    ) -> Result<(), NetworkStepError> {
+        let ranges = self.ranges_of(&self.subnets.lock());
+        // Held throughout: nobody may go on before it is done.
+        let mut former = self.former.lock();
+        if former.had.insert(address) {
+            return Ok(());
+        }
+        let links = route::links(host).doing("list the interfaces")?;
+        former.ask(&ranges, &links, Some(address))
+    }
+
+    /// Forgets former holders of all addresses behind our bridges.
+    pub(super) fn former_forget_all(
+        &self,
+        subnets: &Subnets,
+        links: &[Link],
+    ) -> Result<(), NetworkStepError> {
+        if self.groups.is_none() {
+            return Ok(());
+        }
+        let ranges = self.ranges_of(subnets);
+        self.former.lock().ask(&ranges, links, None)
+    }
+
+    /// The gateways behind our bridges, each in its range.
+    fn ranges_of(&self, subnets: &Subnets) -> Vec<(Ipv4Addr, Ipv4Cidr)> {
+        let mut ranges = subnets.gateways_in_ranges();
+        let range = self.leases.lock().range();
+        ranges.push((bridge_gateway(range), range));
+        ranges
+    }
+}
+
+impl Former {
+    /// Has the kernel forget what it knows of addresses behind our bridges
+    /// that no interface has, and of the one that will be had `next`.
+    fn ask(
+        &mut self,
+        ranges: &[(Ipv4Addr, Ipv4Cidr)],
+        links: &[Link],
+        next: Option<Ipv4Addr>,
+    ) -> Result<(), NetworkStepError> {
+        let mut held: HashSet<_> = links.iter().filter_map(holder).collect();
+        // A task's interface may outlive the task for a moment.
+        let is_free = |address: Ipv4Addr| {
+            Some(address) == next
+                || (!held.contains(&address) && is_for_tasks(ranges, address))
+        };
+        flows::forget_all_where(|flow| {
+            is_free(flow.source) || is_free(flow.destination)
+        })
+        .doing("forget connections of interfaces that are gone")?;
+        held.extend(next);
+        self.had = held;
+        Ok(())
+    }
+}
+
+/// Whether an interface behind our bridges can have `address`.
+fn is_for_tasks(ranges: &[(Ipv4Addr, Ipv4Cidr)], address: Ipv4Addr) -> bool {
+    ranges
+        .iter()
+        .any(|(gateway, range)| range.contains(address) && address != *gateway)
+}
+
+/// The address of one of our interfaces.
+fn holder(link: &Link) -> Option<Ipv4Addr> {
+    let alias = link.alias.as_deref()?;
+    let of_bridge = || Some(parse_bridge_alias(alias)?.1);
+    parse_task_alias(alias).or_else(of_bridge)
+}
