@@ -1,5 +1,7 @@
 //! Reading blocks on several cores.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::block::Block;
 use super::error::LogFileError;
 use super::pieces::BlockAt;
@@ -10,7 +12,7 @@ use super::sealed::Decoder;
 const THREADS: usize = 2;
 /// Blocks that are read together, at most: with 256 KiB of messages each, what
 /// a search holds in memory stays at a few MiB.
-pub(super) const MOST_BLOCKS: usize = 16;
+pub(super) const MOST_BLOCKS: usize = 32;
 
 /// What was found in a block.
 #[derive(Debug)]
@@ -27,28 +29,33 @@ pub(super) fn decode(
     blocks: &[BlockAt],
     skip: &(dyn Fn(&[u8]) -> bool + Sync),
 ) -> Vec<Result<Decoded, LogFileError>> {
-    let part = blocks.len().div_ceil(THREADS).max(1);
-    let (first, second) = blocks.split_at(part.min(blocks.len()));
-    if second.is_empty() {
-        return decode_part(first, skip);
-    }
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| decode_part(second, skip));
-        let mut all = decode_part(first, skip);
-        match other.join() {
-            Ok(rest) => all.extend(rest),
-            Err(panic) => std::panic::resume_unwind(panic),
+    let next = AtomicUsize::new(0);
+    let mut all = std::thread::scope(|scope| {
+        let threads = THREADS.min(blocks.len());
+        let others: Vec<_> = (1..threads)
+            .map(|_| scope.spawn(|| decode_some(blocks, &next, skip)))
+            .collect();
+        let mut all = decode_some(blocks, &next, skip);
+        for other in others {
+            match other.join() {
+                Ok(some) => all.extend(some),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
         }
         all
-    })
+    });
+    all.sort_unstable_by_key(|(at, _)| *at);
+    all.into_iter().map(|(_, decoded)| decoded).collect()
 }
 
-fn decode_part(
+/// Reads one block after the other of those that no other thread took.
+fn decode_some(
     blocks: &[BlockAt],
+    next: &AtomicUsize,
     skip: &dyn Fn(&[u8]) -> bool,
-) -> Vec<Result<Decoded, LogFileError>> {
+) -> Vec<(usize, Result<Decoded, LogFileError>)> {
     let mut decoder = Decoder::default();
-    let decode = |at: &BlockAt| {
+    let mut decode = |at: &BlockAt| {
         let raw = at.reader.decode(at.index, &mut decoder)?;
         let block = Block::parse(raw).ok_or_else(|| {
             at.reader.wrong(at.index, "a block makes no sense")
@@ -58,5 +65,9 @@ fn decode_part(
         let raw = (!skipped).then(|| decoder.take());
         Ok(Decoded { bytes, events, raw })
     };
-    blocks.iter().map(decode).collect()
+    let take = || {
+        let at = next.fetch_add(1, Ordering::Relaxed);
+        Some((at, blocks.get(at)?))
+    };
+    std::iter::from_fn(take).map(|(at, block)| (at, decode(block))).collect()
 }

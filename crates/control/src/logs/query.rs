@@ -21,7 +21,7 @@ use super::{EventRef, Position, StoredEvent, StreamId};
 pub(crate) const PAGE_BYTES: usize = 1024 * 1024;
 /// After this much text a filter's page ends where it is, found or not, so
 /// that no call holds a reader thread for long.
-const SCAN_BYTES: u64 = 128 * 1024 * 1024;
+const SCAN_BYTES: u64 = 256 * 1024 * 1024;
 
 /// From which end of the range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub(super) fn run(group: &Group, query: &Query) -> Result<Page, LogFileError> {
     };
     let mut stopped_at = None;
     // Few at first: a page without a filter is often full after one.
-    let mut most = 1;
+    let mut most = if query.pattern.is_some() { 4 } else { 1 };
     while let Some(key) = search.pieces.next_key() {
         if search.is_beyond_edge(key) {
             break;

@@ -1,24 +1,22 @@
 //! Going through all events of some groups, newest pieces first.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use super::block::Block;
-use super::decode::{self, MOST_BLOCKS};
+use super::decode::{self, Decoded, MOST_BLOCKS};
 use super::error::LogFileError;
 use super::group::Group;
 use super::pieces::{BlockAt, Bounds, Next, Pieces};
 use super::{Direction, EventRef, StreamId};
 
-/// What a scan is for. Asked from one thread, but for [`Scanner::skips`].
-pub(crate) trait Scanner: Send + Sync {
+/// What a scan is for.
+pub(crate) trait Scanner {
     /// Whether events of a stream of the group with this index are wanted.
     fn wants_stream(&self, group: usize, stream: StreamId) -> bool;
 
     /// Whether a piece with events of these times can be of interest.
     fn wants_times(&self, earliest: i64, latest: i64) -> bool;
-
-    /// Whether messages, many one after another, cannot be of interest.
-    fn skips(&self, messages: &[u8]) -> bool;
 
     /// Takes an event of the group with this index.
     fn event(&mut self, group: usize, event: EventRef<'_>);
@@ -36,10 +34,13 @@ pub(crate) struct ScanGroup {
     pub(super) from: i64,
 }
 
-/// Scans groups, one after another, through a time.
+/// Scans groups, one after another, through a time. `skip` says of messages,
+/// many one after another, whether they cannot be of interest; it is asked on
+/// other threads, while the scanner looks at what was read before.
 pub(crate) fn run<S: Scanner>(
     groups: &[ScanGroup],
     through: i64,
+    skip: &(dyn Fn(&[u8]) -> bool + Sync),
     scanner: &mut S,
 ) -> Result<(), LogFileError> {
     for (index, ScanGroup { group, from }) in groups.iter().enumerate() {
@@ -61,11 +62,16 @@ pub(crate) fn run<S: Scanner>(
             wanted: &wanted,
         };
         let mut pieces = Pieces::of(group, bounds);
+        let mut ahead = Ahead::default();
+        // Few at first: the newest are often all that counts.
+        let mut most = 1;
         while !scanner.is_stopped()
-            && let Some(next) = pieces.next(MOST_BLOCKS)?
+            && let Some(next) = pieces.next(most)?
         {
+            most = MOST_BLOCKS.min(most * 2);
             match next {
                 Next::Extent(log, extent) => {
+                    times.look(&wanted, std::mem::take(&mut ahead), scanner)?;
                     if !scanner.wants_times(extent.earliest, extent.latest) {
                         continue;
                     }
@@ -78,13 +84,47 @@ pub(crate) fn run<S: Scanner>(
                     log.read(&extent, see, |_| false)?;
                     scanner.scanned(seen.0, seen.1);
                 }
-                Next::Blocks(blocks) => {
-                    times.blocks(&wanted, blocks, scanner)?;
+                Next::Blocks(mut blocks) => {
+                    blocks.retain(|at| at.is_wanted(scanner));
+                    let before = std::mem::take(&mut ahead);
+                    ahead = std::thread::scope(|scope| {
+                        let reads = scope.spawn(|| Ahead::read(blocks, skip));
+                        times.look(&wanted, before, scanner)?;
+                        let read = reads.join();
+                        Ok(read.unwrap_or_else(|p| resume_unwind(p)))
+                    })?;
                 }
             }
         }
+        if !scanner.is_stopped() {
+            times.look(&wanted, ahead, scanner)?;
+        }
     }
     Ok(())
+}
+
+/// Blocks that were read and not yet looked at.
+#[derive(Default)]
+struct Ahead {
+    blocks: Vec<BlockAt>,
+    decoded: Vec<Result<Decoded, LogFileError>>,
+}
+
+impl Ahead {
+    fn read(
+        blocks: Vec<BlockAt>,
+        skip: &(dyn Fn(&[u8]) -> bool + Sync),
+    ) -> Ahead {
+        let decoded = decode::decode(&blocks, skip);
+        Ahead { blocks, decoded }
+    }
+}
+
+impl BlockAt {
+    fn is_wanted(&self, scanner: &impl Scanner) -> bool {
+        let extent = self.reader.extents.get(self.index);
+        extent.is_some_and(|e| scanner.wants_times(e.earliest, e.latest))
+    }
 }
 
 /// The times of one group's part of a scan.
@@ -95,20 +135,18 @@ struct Times {
 }
 
 impl Times {
-    fn blocks<S: Scanner>(
+    /// Looks at blocks that were read.
+    fn look<S: Scanner>(
         &self,
         wanted: &dyn Fn(StreamId) -> bool,
-        mut blocks: Vec<BlockAt>,
+        ahead: Ahead,
         scanner: &mut S,
     ) -> Result<(), LogFileError> {
-        blocks.retain(|at| {
-            let extent = at.reader.extents.get(at.index);
-            extent.is_some_and(|e| scanner.wants_times(e.earliest, e.latest))
-        });
-        let skip = |messages: &[u8]| scanner.skips(messages);
-        let decoded = decode::decode(&blocks, &skip);
-        for (at, decoded) in blocks.iter().zip(decoded) {
+        for (at, decoded) in ahead.blocks.iter().zip(ahead.decoded) {
             let decoded = decoded?;
+            if !at.is_wanted(scanner) {
+                continue;
+            }
             scanner.scanned(decoded.bytes, decoded.events);
             let Some(raw) = decoded.raw else { continue };
             let block = Block::parse(&raw);
@@ -163,13 +201,6 @@ mod tests {
             self.newest.is_none_or(|newest| latest >= newest)
         }
 
-        fn skips(&self, messages: &[u8]) -> bool {
-            let word = self.word.map(str::as_bytes);
-            word.is_some_and(|word| {
-                !messages.windows(word.len()).any(|found| found == word)
-            })
-        }
-
         fn event(&mut self, group: usize, event: EventRef<'_>) {
             assert_eq!(group, 0);
             self.messages.push(event.message.to_owned());
@@ -191,7 +222,13 @@ mod tests {
         mut seen: Seen,
     ) -> Seen {
         let job = move |groups: &[ScanGroup]| {
-            run(groups, through, &mut seen)?;
+            let word = seen.word.map(str::as_bytes);
+            let skip = |messages: &[u8]| {
+                word.is_some_and(|word| {
+                    !messages.windows(word.len()).any(|found| found == word)
+                })
+            };
+            run(groups, through, &skip, &mut seen)?;
             Ok(seen)
         };
         let mut seen =

@@ -95,6 +95,11 @@ impl Row<'_> {
         }
     }
 
+    fn take(&mut self) -> Self {
+        let values = std::mem::take(&mut self.values);
+        Row { values, origin: self.origin }
+    }
+
     fn into_owned(self) -> Row<'static> {
         let values = self.values.into_iter().map(Value::into_owned);
         Row { values: values.collect(), origin: self.origin }
@@ -140,6 +145,8 @@ pub struct Run<'q> {
     /// The `now` of functions.
     now: i64,
     matched: u64,
+    /// The values of a row that went by, kept for their memory.
+    spare: Vec<Value<'static>>,
 }
 
 /// A step with what it has kept.
@@ -198,12 +205,14 @@ impl<'q> Run<'q> {
             },
             now,
             matched: 0,
+            spare: vec![],
         }
     }
 
     /// Takes an event in.
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), TooLarge> {
-        let mut values = vec![Value::Null; self.query.names.len()];
+        let mut values = emptied(std::mem::take(&mut self.spare));
+        values.resize(self.query.names.len(), Value::Null);
         let text = |text| Value::Text(Cow::Borrowed(text));
         values[TIMESTAMP] = Value::Time(event.origin.timestamp);
         values[MESSAGE] = text(event.message);
@@ -217,9 +226,11 @@ impl<'q> Run<'q> {
         if !self.query.paths.is_empty() {
             self.query.paths.fill(event.message, &mut values);
         }
-        let row = Row { values, origin: Some(event.origin) };
+        let mut row = Row { values, origin: Some(event.origin) };
         let Run { stages, sink, now, matched, .. } = self;
-        flow(stages, sink, *now, row, Some(matched))
+        let flowed = flow(stages, sink, *now, &mut row, Some(matched));
+        self.spare = emptied(row.values);
+        flowed
     }
 
     /// Whether an event of this time could still change the answer. Lets a
@@ -251,20 +262,28 @@ impl<'q> Run<'q> {
             };
             // What comes behind charges for what it keeps of them.
             self.sink.budget.give_back(weight);
-            for row in rows {
-                flow(rest, &mut self.sink, self.now, row, None)?;
+            for mut row in rows {
+                flow(rest, &mut self.sink, self.now, &mut row, None)?;
             }
         }
         Ok(self.sink.rows)
     }
 }
 
-/// Sends a row through stages until one keeps or drops it.
+/// The memory of values, for others.
+fn emptied<'b>(mut values: Vec<Value<'_>>) -> Vec<Value<'b>> {
+    values.clear();
+    // Collecting into the same size of value keeps the memory.
+    values.into_iter().map(|_| Value::Null).collect()
+}
+
+/// Sends a row through stages until one keeps or drops it; one that keeps it
+/// takes its values.
 fn flow(
     stages: &mut [Stage<'_>],
     sink: &mut Sink<'_>,
     now: i64,
-    mut row: Row<'_>,
+    row: &mut Row<'_>,
     mut matched: Option<&mut u64>,
 ) -> Result<(), TooLarge> {
     for stage in stages {
@@ -275,18 +294,18 @@ fn flow(
         }
         match stage {
             Stage::Pass(step) => {
-                if !pass(step, &mut row, now) {
+                if !pass(step, row, now) {
                     return Ok(());
                 }
             }
             Stage::Stats(groups) => {
-                return groups.push(&row, now, &mut sink.budget);
+                return groups.push(row, now, &mut sink.budget);
             }
             Stage::Sort(keeper) => {
-                return keeper.push(row, now, &mut sink.budget);
+                return keeper.push(row.take(), now, &mut sink.budget);
             }
             Stage::Dedup(unique) => {
-                return unique.push(row, now, &mut sink.budget);
+                return unique.push(row.take(), now, &mut sink.budget);
             }
             Stage::Limit(0) => return Ok(()),
             Stage::Limit(left) => *left -= 1,
@@ -295,7 +314,7 @@ fn flow(
     if let Some(matched) = matched {
         *matched += 1;
     }
-    sink.push(&row)
+    sink.push(row)
 }
 
 /// A step over one row; whether the row goes on.

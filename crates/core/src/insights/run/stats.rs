@@ -16,9 +16,13 @@ pub(super) struct Groups<'q> {
     by: &'q [Assignment],
     stats: &'q [Stat],
     width: usize,
-    groups: HashMap<Box<[u8]>, Group>,
+    groups: Vec<Group>,
+    /// Their places by their keys.
+    places: HashMap<Box<[u8]>, usize>,
     /// The key of the row at hand, kept for its memory.
     key: Vec<u8>,
+    /// Key and place of the row before: neighbours are often of one group.
+    before: Option<(Vec<u8>, usize)>,
     weight: usize,
 }
 
@@ -34,8 +38,16 @@ impl<'q> Groups<'q> {
         stats: &'q [Stat],
         width: usize,
     ) -> Groups<'q> {
-        let groups = HashMap::new();
-        Groups { by, stats, width, groups, key: vec![], weight: 0 }
+        Groups {
+            by,
+            stats,
+            width,
+            groups: vec![],
+            places: HashMap::new(),
+            key: vec![],
+            before: None,
+            weight: 0,
+        }
     }
 
     pub(super) fn push(
@@ -46,26 +58,14 @@ impl<'q> Groups<'q> {
     ) -> Result<(), TooLarge> {
         self.key.clear();
         let by = self.by.iter().filter_map(|by| by.value.as_ref());
-        for value in by.clone() {
+        for value in by {
             write_key(&value.value(&row.values, now), &mut self.key);
         }
-        if !self.groups.contains_key(self.key.as_slice()) {
-            let by: Vec<Value<'static>> = by
-                .map(|value| value.value(&row.values, now).into_owned())
-                .collect();
-            let weight = GROUP_BYTES
-                + 2 * self.key.len()
-                + size_of::<Value<'_>>() * by.len()
-                + size_of::<State>() * self.stats.len();
-            budget.take(weight)?;
-            self.weight += weight;
-            let states = self.stats.iter().map(|s| s.aggregate.start());
-            let group = Group { by, states: states.collect() };
-            self.groups.insert(self.key.as_slice().into(), group);
-        }
-        let Some(group) = self.groups.get_mut(self.key.as_slice()) else {
-            return Ok(());
+        let place = match &self.before {
+            Some((key, place)) if *key == self.key => *place,
+            _ => self.place(row, now, budget)?,
         };
+        let Some(group) = self.groups.get_mut(place) else { return Ok(()) };
         let at = row.origin.map_or((0, 0), |o| (o.timestamp, o.sequence));
         let mut grew = 0;
         for (stat, state) in self.stats.iter().zip(&mut group.states) {
@@ -81,10 +81,44 @@ impl<'q> Groups<'q> {
         Ok(())
     }
 
+    /// The place of the group with the key at hand, made if there is none.
+    fn place(
+        &mut self,
+        row: &Row<'_>,
+        now: i64,
+        budget: &mut Budget,
+    ) -> Result<usize, TooLarge> {
+        let place = match self.places.get(self.key.as_slice()) {
+            Some(place) => *place,
+            None => {
+                let by = self.by.iter().filter_map(|by| by.value.as_ref());
+                let by: Vec<Value<'static>> = by
+                    .map(|value| value.value(&row.values, now).into_owned())
+                    .collect();
+                let weight = GROUP_BYTES
+                    + 2 * self.key.len()
+                    + size_of::<Value<'_>>() * by.len()
+                    + size_of::<State>() * self.stats.len();
+                budget.take(weight)?;
+                self.weight += weight;
+                let states = self.stats.iter().map(|s| s.aggregate.start());
+                self.groups.push(Group { by, states: states.collect() });
+                let place = self.groups.len() - 1;
+                self.places.insert(self.key.as_slice().into(), place);
+                place
+            }
+        };
+        let (key, before) = self.before.get_or_insert_with(|| (vec![], place));
+        std::mem::swap(key, &mut self.key);
+        *before = place;
+        Ok(place)
+    }
+
     /// One row for each group, times from the newest, others from the least.
     pub(super) fn finish(&mut self) -> (Vec<Row<'static>>, usize) {
-        let groups = std::mem::take(&mut self.groups);
-        let mut groups: Vec<Group> = groups.into_values().collect();
+        let mut groups = std::mem::take(&mut self.groups);
+        self.places.clear();
+        self.before = None;
         if groups.is_empty() && self.by.is_empty() {
             // Without groups there is one row, even of nothing.
             let states = self.stats.iter().map(|s| s.aggregate.start());

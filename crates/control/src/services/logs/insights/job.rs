@@ -46,7 +46,8 @@ impl Job {
         let deadline = Instant::now() + TIMEOUT;
         let done = logs.scan(groups, begin, move |groups| {
             let mut search = Search::new(&self, deadline);
-            scan::run(groups, self.through, &mut search)?;
+            let skip = |text: &[u8]| !self.query.could_match_in(text);
+            scan::run(groups, self.through, &skip, &mut search)?;
             Ok(search.finish())
         });
         let (status, rows) = match done.await {
@@ -125,10 +126,6 @@ impl Scanner for Search<'_> {
 
     fn wants_times(&self, earliest: i64, latest: i64) -> bool {
         self.run.wants(earliest, latest)
-    }
-
-    fn skips(&self, messages: &[u8]) -> bool {
-        !self.job.query.could_match_in(messages)
     }
 
     fn event(&mut self, group: usize, event: EventRef<'_>) {
