@@ -349,9 +349,15 @@ def case_service(work):
         return timed(lambda: ecs.create_service(
             serviceName="app", taskDefinition="app", desiredCount=count), count)
 
+    def settle():
+        # ext4 without a journal, as here, does not take inodes that were freed
+        # less than five seconds ago, and searches ever longer for others.
+        time.sleep(6)
+
     def delete():
         ecs.delete_service(service="app", force=True)
         wait_for("gone", lambda: all(task["lastStatus"] == "STOPPED" for task in described()), every=0.1)
+        settle()
 
     def described():
         arns = ecs.list_tasks(desiredStatus="STOPPED")["taskArns"]
@@ -405,6 +411,7 @@ def case_service(work):
     theirs["scale 20 to 40"] = swarm(lambda: docker("service", "scale", "-d", "app=40"), 40)
     docker("service", "rm", "app")
     wait_for("swarm gone", lambda: not docker("ps", "-q").split(), seconds=180, every=0.2)
+    settle()
     theirs["create 50"] = swarm_create(50)
     docker("service", "rm", "app")
     wait_for("swarm gone", lambda: not docker("ps", "-q").split(), seconds=180, every=0.2)

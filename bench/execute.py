@@ -1,6 +1,7 @@
 """ECS Exec: how soon a shell is there, and how much comes through."""
 
 import importlib.util
+import json
 import os
 import pathlib
 import subprocess
@@ -48,8 +49,11 @@ def case_exec(work):
     minato = Minato(work)
     minato.command("image", "load", str(make_image(work)))
     minato.up()
-    ecs = minato.client("ecs")
-    ecs.register_task_definition(family="app", networkMode="bridge", containerDefinitions=[
+    ecs, iam = minato.client("ecs"), minato.client("iam")
+    policy = json.dumps(dict(Version="2012-10-17", Statement=[dict(
+        Effect="Allow", Action="sts:AssumeRole", Principal=dict(Service="ecs-tasks.amazonaws.com"))]))
+    role = iam.create_role(RoleName="bench", AssumeRolePolicyDocument=policy)["Role"]["Arn"]
+    ecs.register_task_definition(family="app", networkMode="bridge", taskRoleArn=role, containerDefinitions=[
         dict(name="app", image=IMAGE, memory=300, command=["/bin/sh", "-c", SERVE])])
     task = ecs.run_task(taskDefinition="app", enableExecuteCommand=True)["tasks"][0]["taskArn"]
     wait_for("RUNNING", lambda: running(ecs, [task]))
