@@ -1,26 +1,28 @@
 //! A command in a terminal of its own inside a running container.
 
+mod reader;
+
 use std::os::fd::{AsFd, OwnedFd};
 
-use bytes::{Bytes, BytesMut};
-use rustix::io::Errno;
+use bytes::Bytes;
 use rustix::termios::tcsetwinsize;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
+use self::reader::{Reader, read_some};
 use super::*;
 use crate::container::TerminalSize;
 
 /// Most bytes of one piece of output.
 const PIECE_BYTES: usize = 16 << 10;
 /// Pieces of output that may wait; then the command waits too.
-const PIECES_MAX: usize = 8;
+const PIECES_MAX: usize = 2;
 /// Things said to the command that may wait.
 const INPUTS_MAX: usize = 256;
-/// Pieces read after the command's end: all that the kernel keeps of a
-/// terminal's output, several times over.
-const LAST_PIECES: usize = 64;
+/// Times that is read after the command's end, of 4 KiB each or less: all that
+/// the kernel keeps of a terminal's output, several times over.
+const LAST_PIECES: usize = 256;
 
 /// What a terminal is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,11 +94,14 @@ impl Containers {
             (_, Some(master)) => master,
             (_, None) => return Err(shim(io::ErrorKind::InvalidData.into())),
         };
+        let master = Arc::new(master);
+        let reader = Reader::start(Arc::clone(&master)).map_err(shim)?;
         let master = register(master).map_err(shim)?;
         let (input, mut inputs) = mpsc::channel(INPUTS_MAX);
         let (outputs, output) = mpsc::channel(PIECES_MAX);
         let (told, exit) = oneshot::channel();
-        let mut pump = Pump { master, outputs, pending: Bytes::new() };
+        let pending = Bytes::new();
+        let mut pump = Pump { master, reader, outputs, pending };
         tokio::spawn(async move {
             let ended = pump.run(&mut inputs, &mut connection).await;
             // Before the terminal hangs up: a shim that hears of the hang-up
@@ -112,15 +117,17 @@ impl Containers {
 }
 
 #[expect(unsafe_code, reason = "tokio asks for a promise about descriptors")]
-fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an owned descriptor is open, and the same, until it is dropped,
-    // which happens with what is made of it here.
-    let registered = unsafe { AsyncFd::register(fd) };
+fn register(fd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    // SAFETY: a shared descriptor is open, and the same, until the last that
+    // share it drop it; what is made of it here is one of them.
+    let registered =
+        unsafe { AsyncFd::register_with_interest(fd, Interest::WRITABLE) };
     registered.map_err(|error| error.into_parts().1)
 }
 
 struct Pump {
-    master: AsyncFd<OwnedFd>,
+    master: AsyncFd<Arc<OwnedFd>>,
+    reader: Reader,
     outputs: mpsc::Sender<Bytes>,
     /// Typed, and not taken by the terminal yet.
     pending: Bytes,
@@ -143,11 +150,10 @@ impl Pump {
         inputs: &mut mpsc::Receiver<TerminalInput>,
         connection: &mut ShimConnection,
     ) -> Option<i32> {
-        let mut buffer = BytesMut::new();
         let (mut is_drained, mut may_type) = (false, true);
         loop {
             let event = tokio::select! {
-                piece = self.read(&mut buffer), if !is_drained => {
+                piece = self.read(), if !is_drained => {
                     Event::Output(piece)
                 }
                 written = self.write(), if !self.pending.is_empty() => {
@@ -180,7 +186,7 @@ impl Pump {
                 }
                 Event::Input(None) => may_type = false,
                 Event::Ended(Ok(Answer::ExecEnded { code, .. })) => {
-                    return self.last_output(buffer).await.map(|()| code);
+                    return self.last_output().await.map(|()| code);
                 }
                 Event::Ended(Ok(_) | Err(_)) | Event::Abandoned => return None,
             }
@@ -188,14 +194,14 @@ impl Pump {
     }
 
     /// Waits for room and then for output; `None` once there will be none.
-    async fn read(&self, buffer: &mut BytesMut) -> Option<Bytes> {
+    async fn read(&self) -> Option<Bytes> {
         let _room = self.outputs.reserve().await.ok()?;
-        let read = |fd: &OwnedFd| read_some(fd, buffer);
-        self.master.async_io(Interest::READABLE, read).await.ok()
+        self.reader.piece().await
     }
 
     async fn write(&self) -> io::Result<usize> {
-        let write = |fd: &OwnedFd| Ok(rustix::io::write(fd, &self.pending)?);
+        let write =
+            |fd: &Arc<OwnedFd>| Ok(rustix::io::write(fd, &self.pending)?);
         self.master.async_io(Interest::WRITABLE, write).await
     }
 
@@ -206,36 +212,15 @@ impl Pump {
 
     /// Gives out what the command has left; what others of its session still
     /// write ends with the terminal.
-    async fn last_output(&self, mut buffer: BytesMut) -> Option<()> {
+    async fn last_output(&mut self) -> Option<()> {
+        self.reader.stop();
+        while let Some(piece) = self.reader.waiting() {
+            self.outputs.send(piece).await.ok()?;
+        }
         for _ in 0..LAST_PIECES {
-            let Ok(piece) = read_some(self.master.get_ref(), &mut buffer)
-            else {
-                break;
-            };
+            let Ok(piece) = read_some(self.master.get_ref()) else { break };
             self.outputs.send(piece).await.ok()?;
         }
         Some(())
-    }
-}
-
-/// Reads all there is, up to one piece: a terminal gives little at once.
-fn read_some(fd: &OwnedFd, buffer: &mut BytesMut) -> io::Result<Bytes> {
-    buffer.resize(PIECE_BYTES, 0);
-    let mut length = 0;
-    let ended = loop {
-        let Some(rest) = buffer.get_mut(length..).filter(|it| !it.is_empty())
-        else {
-            break None;
-        };
-        match rustix::io::read(fd, rest) {
-            Ok(0) => break Some(Errno::IO),
-            Ok(count) => length += count,
-            Err(Errno::INTR) => {}
-            Err(error) => break Some(error),
-        }
-    };
-    match ended {
-        Some(error) if length == 0 => Err(error.into()),
-        _ => Ok(buffer.split_to(length).freeze()),
     }
 }
