@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import pty
 import subprocess
 import threading
 import time
@@ -42,6 +43,23 @@ class Peak:
     def __exit__(self, *_):
         self.is_over.set()
         self.thread.join()
+
+
+def of_terminal(path):
+    """MB/s of `cat` to a terminal from which it is only read: the kernel's own
+    work on each line, which no channel is faster than."""
+    begun, size = time.monotonic(), 0
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execvp("busybox", ["busybox", "cat", str(path)])
+    try:
+        while piece := os.read(master, 1 << 16):
+            size += len(piece)
+    except OSError:
+        pass  # The terminal hangs up when nobody has it open any more.
+    os.waitpid(pid, 0)
+    os.close(master)
+    return size / 1e6 / (time.monotonic() - begun)
 
 
 def case_exec(work):
@@ -87,6 +105,9 @@ def case_exec(work):
         assert os.path.getsize(shown) >= BYTES, os.path.getsize(shown)
         return os.path.getsize(shown) / 1e6 / took
 
+    lines = (line + "\n").encode()
+    (work / "big").write_bytes(lines * (BYTES // len(lines)))
+    bare = sorted(of_terminal(work / "big") for _ in range(5))
     with Peak(minato.process.pid) as peak:
         rates = sorted(cat() for _ in range(5))
     ecs.stop_task(task=task)
@@ -94,6 +115,7 @@ def case_exec(work):
     (median, late), rate = p50_p95(prompts), rates[len(rates) // 2]
     row("ECS Exec: ExecuteCommand to the first prompt (p50, p95)", f"{ms(median)}, {ms(late)}", "-", "150 ms",
         median <= 0.150)
-    row("ECS Exec: cat of 100 MB to a client that acknowledges", f"{rate:.0f} MB/s", "-", "50 MB/s", rate >= 50)
+    row("ECS Exec: cat of 100 MB to a client that acknowledges", f"{rate:.0f} MB/s",
+        f"a terminal alone {bare[len(bare) // 2]:.0f} MB/s", "50 MB/s", rate >= 50)
     row("the same: resident memory before, and at most", f"{before:.1f}, {peak.most:.1f} MiB", "-",
         f"{GROWTH_MIB} MiB more", peak.most <= before + GROWTH_MIB)
