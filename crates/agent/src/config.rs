@@ -89,6 +89,8 @@ pub struct AgentConfig {
     pub volumes: VolumeSupport,
     /// Whether this host's kernel can do every network fault.
     pub fault_injection: bool,
+    /// Whether tasks can have IPv6 on this host.
+    pub ipv6: bool,
     /// Version told to the control plane.
     pub version: String,
 }
@@ -121,6 +123,7 @@ impl AgentConfig {
             efs_access_points: BTreeMap::new(),
             volumes: VolumeSupport::default(),
             fault_injection: false,
+            ipv6: false,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

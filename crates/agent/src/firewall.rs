@@ -4,16 +4,17 @@
 //! closes nothing before the control plane speaks. A power loss may take the
 //! file: then no task runs, and the engine begins closed.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use minato_wire::acs;
 
 use crate::agent::Services;
 use crate::runtime::{
-    Firewall, GroupRule, Ipv4Cidr, Peer, Protocol, RuntimeError, SecurityGroup,
-    Subnet, Traffic, error_chain,
+    Firewall, GroupRule, IpCidr, Peer, Protocol, RuntimeError, SecurityGroup,
+    Subnet, SubnetIpv6, Traffic, error_chain,
 };
 use crate::store::{Sync, replace_file};
 
@@ -109,6 +110,7 @@ fn subnets(message: &acs::Firewall) -> Vec<Subnet> {
                 id: subnet.id.clone(),
                 cidr: subnet.cidr.parse().ok()?,
                 gateway: subnet.gateway.parse().ok()?,
+                ipv6: subnet_ipv6(subnet)?,
             })
         };
         told(read(), "a subnet cannot be read", subnet)
@@ -116,11 +118,20 @@ fn subnets(message: &acs::Firewall) -> Vec<Subnet> {
     subnets.collect()
 }
 
-/// What of the groups this host can enforce. What cannot be read allows
-/// nothing, and so do IPv6 peers: tasks have no IPv6 here.
+/// The IPv6 part of a subnet, if it has one; `None` where it cannot be read.
+fn subnet_ipv6(subnet: &acs::FirewallSubnet) -> Option<Option<SubnetIpv6>> {
+    let (Some(cidr), Some(gateway)) = (&subnet.cidr_ipv6, &subnet.gateway_ipv6)
+    else {
+        return Some(None);
+    };
+    let (cidr, gateway) = (cidr.parse().ok()?, gateway.parse().ok()?);
+    Some(Some(SubnetIpv6 { cidr, gateway }))
+}
+
+/// What the groups allow. What cannot be read allows nothing.
 fn firewall(message: &acs::Firewall) -> Firewall {
     let address = |text: &String| {
-        told(text.parse::<Ipv4Addr>().ok(), "an address cannot be read", text)
+        told(text.parse::<IpAddr>().ok(), "an address cannot be read", text)
     };
     let groups = message.groups.iter().map(|group| {
         let rules = |rules: &[acs::FirewallRule]| {
@@ -134,9 +145,12 @@ fn firewall(message: &acs::Firewall) -> Firewall {
         let addresses = members.addresses.iter().filter_map(address);
         (members.group_id.clone(), addresses.collect())
     });
-    let interfaces = message.interfaces.iter().filter_map(|interface| {
-        let groups = interface.group_ids.iter().cloned().collect();
-        Some((address(&interface.address)?, groups))
+    let interfaces = message.interfaces.iter().flat_map(|interface| {
+        let groups: BTreeSet<String> =
+            interface.group_ids.iter().cloned().collect();
+        let texts = [Some(&interface.address), interface.address_ipv6.as_ref()];
+        let read = texts.into_iter().flatten().filter_map(address);
+        read.map(move |address| (address, groups.clone()))
     });
     Firewall {
         groups: groups.collect(),
@@ -146,28 +160,24 @@ fn firewall(message: &acs::Firewall) -> Firewall {
 }
 
 fn rule(rule: &acs::FirewallRule) -> Option<GroupRule> {
-    if rule.cidr_ipv6.is_some() || is_icmpv6(&rule.protocol) {
-        return None;
-    }
     let read = || {
-        let peer = match (&rule.cidr_ipv4, &rule.group_id) {
-            (Some(cidr), None) => Peer::Range(range(cidr)?),
-            (None, Some(group)) => Peer::Group(group.clone()),
-            (Some(_), Some(_)) | (None, None) => return None,
+        let ranges = [&rule.cidr_ipv4, &rule.cidr_ipv6].into_iter().flatten();
+        let ranges = ranges.map(|cidr| range(cidr).map(Peer::Range));
+        let group = rule.group_id.clone().map(|it| Some(Peer::Group(it)));
+        let peers: Vec<Option<Peer>> = ranges.chain(group).collect();
+        let Ok([peer]) = <[Option<Peer>; 1]>::try_from(peers) else {
+            return None;
         };
+        let peer = peer?;
         Some(GroupRule { traffic: traffic(rule)?, peer })
     };
     told(read(), "a security group's rule cannot be read", rule)
 }
 
 /// AWS takes host bits for what they are: not there.
-fn range(text: &str) -> Option<Ipv4Cidr> {
+fn range(text: &str) -> Option<IpCidr> {
     let (address, prefix) = text.split_once('/')?;
-    Ipv4Cidr::new(address.parse().ok()?, prefix.parse().ok()?)
-}
-
-fn is_icmpv6(protocol: &str) -> bool {
-    matches!(protocol, "icmpv6" | "58")
+    IpCidr::new(address.parse().ok()?, prefix.parse().ok()?)
 }
 
 /// The packets meant by protocol, ports, type and code.
@@ -180,16 +190,19 @@ fn traffic(rule: &acs::FirewallRule) -> Option<Traffic> {
         let last = u16::try_from(to.unwrap_or(u16::MAX.into())).ok()?;
         Some(Traffic::Ports { protocol, first, last })
     };
+    let byte = |value: Option<i32>| match value {
+        Some(value) => u8::try_from(value).ok().map(Some),
+        None => Some(None),
+    };
     match rule.protocol.as_str() {
         "-1" => Some(Traffic::All),
         "tcp" | "6" => ports(Protocol::Tcp),
         "udp" | "17" => ports(Protocol::Udp),
         "icmp" | "1" => {
-            let byte = |value: Option<i32>| match value {
-                Some(value) => u8::try_from(value).ok().map(Some),
-                None => Some(None),
-            };
             Some(Traffic::Icmp { kind: byte(from)?, code: byte(to)? })
+        }
+        "icmpv6" | "58" => {
+            Some(Traffic::Icmpv6 { kind: byte(from)?, code: byte(to)? })
         }
         number => number.parse().ok().map(Traffic::Number),
     }
@@ -263,6 +276,12 @@ mod tests {
                 Some(4),
                 Traffic::Icmp { kind: Some(3), code: Some(4) },
             ),
+            (
+                "icmpv6",
+                Some(128),
+                Some(-1),
+                Traffic::Icmpv6 { kind: Some(128), code: None },
+            ),
             ("47", None, None, Traffic::Number(47)),
         ] {
             let rule = read(json!({
@@ -273,8 +292,15 @@ mod tests {
             let wanted = GroupRule { traffic, peer: Peer::Range(all) };
             assert_eq!(rule, Some(wanted), "{protocol} {from:?} {to:?}");
         }
+    }
+
+    #[test]
+    fn peers_are_ranges_of_either_family_and_groups() {
         let rule = read(json!({"protocol": "-1", "groupId": "sg-1"}));
         let peer = Peer::Group("sg-1".into());
+        assert_eq!(rule, Some(GroupRule { traffic: Traffic::All, peer }));
+        let rule = read(json!({"protocol": "-1", "cidrIpv6": "fd12::1/16"}));
+        let peer = Peer::Range("fd12::/16".parse().expect("it is a range"));
         assert_eq!(rule, Some(GroupRule { traffic: Traffic::All, peer }));
         let rule = read(json!({"protocol": "-1", "cidrIpv4": "10.1.2.3/8"}));
         let peer = Peer::Range("10.0.0.0/8".parse().expect("it is a range"));
@@ -285,8 +311,9 @@ mod tests {
     fn what_cannot_be_read_allows_nothing() {
         for bad in [
             json!({"protocol": "-1"}),
-            json!({"protocol": "-1", "cidrIpv6": "::/0"}),
-            json!({"protocol": "icmpv6", "cidrIpv4": "0.0.0.0/0"}),
+            json!({"protocol": "-1", "cidrIpv6": "::/129"}),
+            json!({"protocol": "-1", "cidrIpv4": "0.0.0.0/0",
+                "cidrIpv6": "::/0"}),
             json!({"protocol": "tcpx", "cidrIpv4": "0.0.0.0/0"}),
             json!({"protocol": "256", "cidrIpv4": "0.0.0.0/0"}),
             json!({"protocol": "-1", "cidrIpv4": "0.0.0.0"}),
@@ -310,6 +337,29 @@ mod tests {
         assert_eq!(subnets(&message), []);
         let firewall = firewall(&message);
         assert!(firewall.interfaces.is_empty());
+        assert_eq!(firewall.members["g"].len(), 1);
+    }
+
+    #[test]
+    fn both_families_are_read() {
+        let message = json!({
+            "messageId": "m", "clusterArn": "c", "containerInstanceArn": "i",
+            "revision": 1,
+            "subnets": [{
+                "id": "s", "cidr": "10.0.0.0/24", "gateway": "10.0.0.1",
+                "cidrIpv6": "fd12::/64", "gatewayIpv6": "fd12::1",
+            }],
+            "interfaces": [{"address": "10.0.0.4", "addressIpv6": "fd12::4",
+                "groupIds": ["g"]}],
+            "members": [{"groupId": "g", "addresses": ["fd12::4"]}],
+        });
+        let message = serde_json::from_value(message).expect("it is a message");
+        let ipv6 = subnets(&message)[0].ipv6.expect("it has IPv6");
+        assert_eq!(ipv6.cidr.to_string(), "fd12::/64");
+        let firewall = firewall(&message);
+        let interfaces: Vec<String> =
+            firewall.interfaces.keys().map(ToString::to_string).collect();
+        assert_eq!(interfaces, ["10.0.0.4", "fd12::4"]);
         assert_eq!(firewall.members["g"].len(), 1);
     }
 }

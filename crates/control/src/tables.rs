@@ -416,6 +416,10 @@ pub struct Task {
     /// Its network interface, once it has one.
     #[serde(default)]
     pub network_interface: Option<String>,
+    /// Whether that gets an IPv6 address where its subnet gives one, as the
+    /// account setting `dualStackIPv6` was when it was launched.
+    #[serde(default)]
+    pub dual_stack: bool,
     /// The volume that was configured when it was launched, until that is
     /// given back.
     #[serde(default)]

@@ -125,6 +125,7 @@ pub(crate) fn task_on(host: &str, id: &str, status: &str) -> Task {
         subnets: vec![],
         security_groups: vec![],
         network_interface: None,
+        dual_stack: true,
         volume: None,
         service: None,
     }

@@ -32,6 +32,8 @@ mod firelens;
 mod flow;
 #[path = "e2e/hostile.rs"]
 mod hostile;
+#[path = "e2e/ipv6.rs"]
+mod ipv6;
 #[path = "e2e/limits.rs"]
 mod limits;
 #[path = "e2e/log_drivers.rs"]

@@ -32,7 +32,12 @@ async fn measure() -> Result<(), Box<dyn Error>> {
     let config = NetworkConfig {
         name: "speed".to_owned(),
         run_dir: run_dir.clone(),
-        subnets: vec![Subnet { id: "subnet-a".to_owned(), cidr, gateway }],
+        subnets: vec![Subnet {
+            id: "subnet-a".to_owned(),
+            cidr,
+            gateway,
+            ipv6: None,
+        }],
         bridge_cidr: None,
         dynamic_ports: None,
         security_groups: false,
@@ -49,6 +54,7 @@ async fn measure() -> Result<(), Box<dyn Error>> {
             prefix_len: 20,
             gateway,
             subnet_id: "subnet-a".to_owned(),
+            ipv6: None,
         };
         attach.push(timed(network.attach_task(&eni)).await?);
     }

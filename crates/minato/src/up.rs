@@ -227,6 +227,7 @@ async fn agent(
         efs_access_points: args.efs_access_point.iter().cloned().collect(),
         volumes: minato_engine::volume::support(),
         fault_injection: can_inject_faults().await,
+        ipv6: runtime.has_ipv6(),
         ..AgentConfig::new(CLUSTER, &args.region, home.agent())
     };
     let listener = runtime

@@ -24,9 +24,9 @@ pub use task::{
     AttachmentProperty, Container, ContainerOverrides, Dependency,
     DockerVolume, EcrAuthentication, EfsAuthorization, EfsVolume,
     ElasticNetworkInterface, EnvironmentFile, FirelensConfiguration,
-    HostVolume, InterfaceVlan, Ipv4Address, Ipv6Address, ManagedAgent,
-    MountPoint, PortMapping, ProxyConfiguration, RegistryAuthentication,
-    RestartPolicy, Secret, Task, Volume, VolumesFrom,
+    HostVolume, IPV6_ATTRIBUTE, InterfaceVlan, Ipv4Address, Ipv6Address,
+    ManagedAgent, MountPoint, PortMapping, ProxyConfiguration,
+    RegistryAuthentication, RestartPolicy, Secret, Task, Volume, VolumesFrom,
 };
 
 use std::fmt;

@@ -40,8 +40,15 @@ pub(crate) fn run(root: &Path, mode: Mode) -> Result<()> {
     let _ = fs::remove_dir_all(&staging);
     for selection in SERVICES {
         let folder = models.join(selection.name).join(selection.api_version);
-        let model = read(&folder)
+        let mut model = read(&folder)
             .with_context(|| format!("the model of {}", selection.name))?;
+        for (service, shape, value) in services::UNMODELLED {
+            if *service == selection.name {
+                let shape = model.shapes.get_mut(*shape);
+                let shape = shape.context("no shape for a further value")?;
+                shape.values.push((*value).to_owned());
+            }
+        }
         for (name, text) in emit::service(selection, &model)? {
             let path = staging.join(selection.name).join(name);
             fs::create_dir_all(path.parent().context("a folder")?)?;

@@ -3,6 +3,13 @@
 /// The botocore release whose models are the contract.
 pub(super) const BOTOCORE: &str = "1.43.11";
 
+/// Values that AWS takes and documents while its model does not have them:
+/// service, shape and value.
+pub(super) const UNMODELLED: &[(&str, &str, &str)] = &[
+    // Developer guide, "Access Amazon ECS features with account settings".
+    ("ecs", "SettingName", "dualStackIPv6"),
+];
+
 /// One service to generate.
 pub(super) struct Selection {
     /// Botocore's folder and our module.
@@ -101,6 +108,8 @@ pub(super) const SERVICES: &[Selection] = &[
         name: "ec2",
         api_version: "2016-11-15",
         serves: Some(&[
+            "AssociateSubnetCidrBlock",
+            "AssociateVpcCidrBlock",
             "AuthorizeSecurityGroupEgress",
             "AuthorizeSecurityGroupIngress",
             "CreateSecurityGroup",
@@ -124,6 +133,8 @@ pub(super) const SERVICES: &[Selection] = &[
             "DescribeVolumes",
             "DescribeVpcAttribute",
             "DescribeVpcs",
+            "DisassociateSubnetCidrBlock",
+            "DisassociateVpcCidrBlock",
             "ModifySecurityGroupRules",
             "ModifySubnetAttribute",
             "ModifyVpcAttribute",

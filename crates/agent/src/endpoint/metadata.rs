@@ -14,8 +14,8 @@ use crate::config::AgentConfig;
 use crate::steps::labels;
 use crate::task::decode::MIB;
 use crate::task::plan::{
-    ContainerPlan, DockerVolumePlan, InterfacePlan, LogPlan, NetworkPlan,
-    TaskPlan, VolumePlan, VolumeScope,
+    ContainerPlan, DockerVolumePlan, InterfaceIpv6, InterfacePlan, LogPlan,
+    NetworkPlan, TaskPlan, VolumePlan, VolumeScope,
 };
 use crate::task::record::{ContainerRecord, TaskRecord};
 use crate::task::status::TaskStatus;
@@ -319,6 +319,10 @@ fn network(
     let addresses: Vec<String> =
         address.iter().map(ToString::to_string).collect();
     put(&mut network, "IPv4Addresses", Some(addresses));
+    if let NetworkPlan::Awsvpc(InterfacePlan { ipv6: Some(ipv6), .. }) = plan {
+        let addresses = vec![ipv6.ip.to_string()];
+        put(&mut network, "IPv6Addresses", Some(addresses));
+    }
     if let (NetworkPlan::Awsvpc(interface), true) = (plan, is_new) {
         describe_interface(&mut network, interface);
     }
@@ -339,4 +343,39 @@ fn describe_interface(network: &mut Object, interface: &InterfacePlan) {
     put(network, "PrivateDNSName", name);
     let gateway = format!("{}/{prefix}", interface.gateway);
     put(network, "SubnetGatewayIpv4Address", Some(gateway));
+    if let Some(ipv6) = &interface.ipv6 {
+        describe_ipv6(network, ipv6);
+    }
+}
+
+fn describe_ipv6(network: &mut Object, ipv6: &InterfaceIpv6) {
+    let prefix = u32::from(ipv6.prefix_len);
+    let mask = u128::MAX.checked_shl(128 - prefix).unwrap_or(0);
+    let subnet = std::net::Ipv6Addr::from_bits(ipv6.ip.to_bits() & mask);
+    put(network, "IPv6SubnetCIDRBlock", Some(format!("{subnet}/{prefix}")));
+    let gateway = format!("{}/{prefix}", ipv6.gateway);
+    put(network, "SubnetGatewayIpv6Address", Some(gateway));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_with_ipv6_shows_it() {
+        let ipv6 = InterfaceIpv6 {
+            ip: "fd12:0:0:107::5".parse().unwrap(),
+            prefix_len: 64,
+            gateway: "fd12:0:0:107::1".parse().unwrap(),
+        };
+        let mut network = Object::new();
+        describe_ipv6(&mut network, &ipv6);
+        assert_eq!(
+            Value::Object(network),
+            json!({
+                "IPv6SubnetCIDRBlock": "fd12:0:0:107::/64",
+                "SubnetGatewayIpv6Address": "fd12:0:0:107::1/64",
+            })
+        );
+    }
 }

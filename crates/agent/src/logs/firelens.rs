@@ -278,6 +278,7 @@ mod tests {
             ip: [10, 0, 0, 5].into(),
             prefix_len: 24,
             gateway: [10, 0, 0, 1].into(),
+            ipv6: None,
             nameservers: vec![],
             search: vec![],
             private_dns_name: None,

@@ -14,7 +14,8 @@ use minato_engine::image::{
     Image, ImageOrigin, ImageReference, ImageStore, PullOptions, RegistryAuth,
 };
 use minato_engine::network::{
-    HostPort, Network, NetworkStepError, Publish, TaskEni, resolv_conf,
+    HostPort, Network, NetworkStepError, Publish, TaskEni, TaskIpv6,
+    resolv_conf,
 };
 
 use self::error::{container_error, other, pull_error};
@@ -53,6 +54,11 @@ impl EngineRuntime {
         &self,
     ) -> Result<std::net::TcpListener, NetworkStepError> {
         self.network.listen_endpoint().await
+    }
+
+    /// Whether tasks can have IPv6 on this host.
+    pub fn has_ipv6(&self) -> bool {
+        self.network.has_ipv6()
     }
 
     /// An image that somebody loaded by hand is meant to be run as it is: its
@@ -214,6 +220,11 @@ impl Runtime for EngineRuntime {
                 prefix_len: interface.prefix_len,
                 gateway: interface.gateway,
                 subnet_id: self.subnet_of(interface.ip)?,
+                ipv6: interface.ipv6.map(|ipv6| TaskIpv6 {
+                    ip: ipv6.ip,
+                    prefix_len: ipv6.prefix_len,
+                    gateway: ipv6.gateway,
+                }),
             };
             let attached = self.network.attach_task(&eni).await;
             attached.map_err(|error| other(&error))

@@ -24,8 +24,8 @@ pub use minato_engine::container::{
 };
 pub use minato_engine::image::PullBehavior;
 pub use minato_engine::network::{
-    Firewall, GroupRule, Ipv4Cidr, Peer, Protocol, SecurityGroup, Subnet,
-    Traffic,
+    Firewall, GroupRule, IpCidr, Peer, Protocol, SecurityGroup, Subnet,
+    SubnetIpv6, Traffic,
 };
 pub use minato_engine::volume::{
     Format, MountOptions, VolumeSource, VolumeSupport,
@@ -34,6 +34,7 @@ pub use minato_engine::volume::{
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+use crate::task::plan::InterfaceIpv6;
 use fault::{FaultAnswer, FaultCall, FaultSite, ProxyRules};
 
 /// An engine call in flight.
@@ -167,6 +168,8 @@ pub struct TaskInterface {
     pub prefix_len: u8,
     /// The subnet's gateway.
     pub gateway: Ipv4Addr,
+    /// The IPv6 address, if it has one.
+    pub ipv6: Option<InterfaceIpv6>,
 }
 
 /// Where a container stands on the bridge.

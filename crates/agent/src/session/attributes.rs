@@ -6,7 +6,7 @@
 
 use minato_core::capacity::group::GROUP_ATTRIBUTE;
 use minato_core::launch_volume::XFS_ATTRIBUTE;
-use minato_wire::acs::FIREWALL_ATTRIBUTE;
+use minato_wire::acs::{FIREWALL_ATTRIBUTE, IPV6_ATTRIBUTE};
 use minato_wire::ecs::Attribute;
 
 use crate::config::AgentConfig;
@@ -111,6 +111,9 @@ pub fn attributes(config: &AgentConfig, is_first: bool) -> Vec<Attribute> {
     }
     if config.fault_injection {
         list.push(attribute("ecs.capability.fault-injection", None));
+    }
+    if config.ipv6 {
+        list.push(attribute(IPV6_ATTRIBUTE, None));
     }
     for (name, value) in [
         ("ecs.os-type", "linux"),

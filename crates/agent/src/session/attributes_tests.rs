@@ -98,3 +98,17 @@ fn every_capability_is_told_once_and_asked_for() {
         .collect();
     assert_eq!(idle, Vec::<&&str>::new());
 }
+
+#[test]
+fn ipv6_is_told_where_the_host_has_it() {
+    let mut config = AgentConfig::new("c", "us-east-1", "/nowhere");
+    let has_it = |config: &AgentConfig| {
+        let told = attributes(config, true);
+        told.iter().any(|one| {
+            one.name.as_deref() == Some("ecs.capability.task-eni.ipv6")
+        })
+    };
+    assert!(!has_it(&config));
+    config.ipv6 = true;
+    assert!(has_it(&config));
+}

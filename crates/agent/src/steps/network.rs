@@ -32,6 +32,7 @@ impl Step<TaskContext, TaskFacts> for TaskNetwork {
                 ip: interface.ip,
                 prefix_len: interface.prefix_len,
                 gateway: interface.gateway,
+                ipv6: interface.ipv6,
             };
             let netns = cx
                 .services

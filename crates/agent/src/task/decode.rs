@@ -7,7 +7,7 @@
 //! can do; nothing is accepted and then ignored.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use minato_wire::acs;
@@ -16,7 +16,8 @@ use super::attachment_decode::decode_attachments;
 use super::container_decode::decode_container;
 use super::firelens_decode::decode_firelens;
 use super::plan::{
-    Condition, InterfacePlan, IpcPlan, NetworkPlan, PidPlan, TaskPlan,
+    Condition, InterfaceIpv6, InterfacePlan, IpcPlan, NetworkPlan, PidPlan,
+    TaskPlan,
 };
 use super::proxy_decode::decode_proxy;
 use super::volume_decode::decode_volumes;
@@ -171,9 +172,6 @@ fn decode_interface(
     if eni.interface_association_protocol.as_deref() == Some("vlan") {
         return Err(unsupported("a branch network interface"));
     }
-    if !eni.ipv6_addresses.is_empty() {
-        return Err(unsupported("an IPv6 address"));
-    }
     let address = eni
         .ipv4_addresses
         .iter()
@@ -190,12 +188,14 @@ fn decode_interface(
         })
         .filter(|(_, prefix)| *prefix <= 32)
         .ok_or_else(|| malformed(format!("subnet gateway {gateway:?}")))?;
+    let ipv6 = decode_ipv6(eni)?;
     Ok(InterfacePlan {
         attachment_arn: eni.attachment_arn.clone().unwrap_or_default(),
         mac: eni.mac_address.clone(),
         ip: address,
         prefix_len: prefix,
         gateway,
+        ipv6,
         nameservers: eni.domain_name_servers.clone(),
         search: eni.domain_name.clone(),
         private_dns_name: eni
@@ -203,6 +203,30 @@ fn decode_interface(
             .clone()
             .filter(|name| !name.is_empty()),
     })
+}
+
+/// The interface's IPv6 address with its gateway, if it has one.
+fn decode_ipv6(
+    eni: &acs::ElasticNetworkInterface,
+) -> Result<Option<InterfaceIpv6>, DecodeTaskError> {
+    let address = match eni.ipv6_addresses.as_slice() {
+        [] => return Ok(None),
+        [address] => &address.address,
+        _ => return Err(unsupported("more than one IPv6 address")),
+    };
+    let ip = address
+        .parse::<Ipv6Addr>()
+        .map_err(|_| malformed(format!("IPv6 address {address:?}")))?;
+    let gateway =
+        eni.subnet_gateway_ipv6_address.as_deref().unwrap_or_default();
+    let (gateway, prefix_len) = gateway
+        .split_once('/')
+        .and_then(|(ip, prefix)| {
+            Some((ip.parse::<Ipv6Addr>().ok()?, prefix.parse::<u8>().ok()?))
+        })
+        .filter(|(_, prefix)| *prefix <= 128)
+        .ok_or_else(|| malformed(format!("subnet gateway {gateway:?}")))?;
+    Ok(Some(InterfaceIpv6 { ip, prefix_len, gateway }))
 }
 
 /// Whether every container, volume and condition that is named exists.
@@ -276,4 +300,49 @@ fn check_order(plan: &TaskPlan) -> Result<(), DecodeTaskError> {
 pub(crate) fn seconds(value: Option<i64>) -> Option<Duration> {
     let seconds = u64::try_from(value?).ok()?;
     (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(more: Value) -> Result<InterfacePlan, DecodeTaskError> {
+        let mut eni = json!({
+            "ec2Id": "eni-1", "macAddress": "02:00:00:00:00:01",
+            "ipv4Addresses":
+                [{"primary": true, "privateAddress": "10.0.0.5"}],
+            "subnetGatewayIpv4Address": "10.0.0.1/24",
+        });
+        let members = eni.as_object_mut().unwrap();
+        members.extend(more.as_object().unwrap().clone());
+        decode_interface(&serde_json::from_value(eni).unwrap())
+    }
+
+    #[test]
+    fn an_interface_may_have_an_ipv6_address() {
+        assert_eq!(read(json!({})).unwrap().ipv6, None);
+        let address = json!({"address": "fd12::5", "primary": true});
+        let both = json!({
+            "ipv6Addresses": [address], "subnetGatewayIpv6Address": "fd12::1/64",
+        });
+        let ipv6 = InterfaceIpv6 {
+            ip: "fd12::5".parse().unwrap(),
+            prefix_len: 64,
+            gateway: "fd12::1".parse().unwrap(),
+        };
+        assert_eq!(read(both).unwrap().ipv6, Some(ipv6));
+        for bad in [
+            json!({"ipv6Addresses": [address]}),
+            json!({"ipv6Addresses": [{"address": "10.0.0.5"}],
+                "subnetGatewayIpv6Address": "fd12::1/64"}),
+            json!({"ipv6Addresses": [address],
+                "subnetGatewayIpv6Address": "fd12::1/129"}),
+            json!({"ipv6Addresses": [address, address],
+                "subnetGatewayIpv6Address": "fd12::1/64"}),
+        ] {
+            assert!(read(bad.clone()).is_err(), "{bad}");
+        }
+    }
 }

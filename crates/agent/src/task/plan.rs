@@ -6,7 +6,7 @@
 //! not do: what it cannot do was refused while decoding.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -130,12 +130,25 @@ pub struct InterfacePlan {
     pub prefix_len: u8,
     /// The subnet's gateway.
     pub gateway: Ipv4Addr,
+    /// The IPv6 address, if it has one.
+    pub ipv6: Option<InterfaceIpv6>,
     /// Name servers; the host's where empty.
     pub nameservers: Vec<String>,
     /// Search domains.
     pub search: Vec<String>,
     /// Its DNS name, which is the containers' host name too.
     pub private_dns_name: Option<String>,
+}
+
+/// The IPv6 address of a task's interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterfaceIpv6 {
+    /// Address.
+    pub ip: Ipv6Addr,
+    /// Length of the subnet's prefix.
+    pub prefix_len: u8,
+    /// The subnet's gateway.
+    pub gateway: Ipv6Addr,
 }
 
 /// Where a volume's files are.

@@ -9,6 +9,7 @@ use minato_core::status::{TaskEvent, TaskStatus};
 use minato_store::{Key, Row, Tx};
 use minato_wire::ApiError;
 use minato_wire::Timestamp;
+use minato_wire::acs::IPV6_ATTRIBUTE;
 use minato_wire::ecs::{
     KeyValuePair, LaunchType, NetworkInterface, TaskStopCode,
 };
@@ -19,7 +20,7 @@ use crate::services::ec2::rows::EniRow;
 use crate::services::ec2::volumes::VolumeRow;
 use crate::services::ecs::tasks::launch::ENI_ATTACHMENT;
 use crate::services::ecs::tasks::{report, stop, volumes};
-use crate::tables::Task;
+use crate::tables::{Host, Task};
 
 /// Moves every task that waits for its interface or its release; `false`
 /// where something could not be stored and another pass is due.
@@ -82,6 +83,7 @@ fn provision(tx: &mut Tx, mut row: Task, id: u128, now: Timestamp) {
         send(tx, row, now);
         return;
     }
+    let wants_ipv6 = row.dual_stack && has_ipv6(tx, &row);
     let mut refusal = "The task has no subnet.".to_owned();
     for subnet_id in row.subnets.clone() {
         let request = EniRequest {
@@ -92,6 +94,7 @@ fn provision(tx: &mut Tx, mut row: Task, id: u128, now: Timestamp) {
             security_groups: row.security_groups.clone(),
             attachment_id: attachment_id(&row),
             task_arn: row.arn(),
+            wants_ipv6,
             now,
         };
         match allocate_eni(tx, request) {
@@ -112,6 +115,13 @@ fn provision(tx: &mut Tx, mut row: Task, id: u128, now: Timestamp) {
         container.last_status = Some(TaskStatus::Stopped.to_string());
     }
     tx.put(row);
+}
+
+/// Whether the task's host has IPv6: where it has none, an address would be
+/// one that nobody answers at.
+fn has_ipv6(tx: &Tx, row: &Task) -> bool {
+    tx.get::<Host>(&Host::key_of(&row.account, &row.region, &row.host))
+        .is_some_and(|host| host.attributes.contains_key(IPV6_ATTRIBUTE))
 }
 
 /// Makes the task's volume, if it has one, and leaves the task to its agent.
@@ -157,19 +167,22 @@ fn attached(row: &mut Task, eni: &EniRow) {
             continue;
         }
         attachment.status = Some("ATTACHED".to_owned());
-        attachment.details = Some(vec![
+        let mut details = vec![
             detail("subnetId", eni.subnet_id.clone()),
             detail("networkInterfaceId", eni.id.clone()),
             detail("macAddress", eni.mac.clone()),
             detail("privateDnsName", eni.private_dns_name()),
             detail("privateIPv4Address", eni.private_ip.to_string()),
-        ]);
+        ];
+        let ipv6 = eni.ipv6.map(|it| detail("ipv6Address", it.to_string()));
+        details.extend(ipv6);
+        attachment.details = Some(details);
     }
     for container in task.containers.iter_mut().flatten() {
         container.network_interfaces = Some(vec![NetworkInterface {
             attachment_id: Some(eni.attachment_id.clone()),
             private_ipv4_address: Some(eni.private_ip.to_string()),
-            ..Default::default()
+            ipv6_address: eni.ipv6.map(|address| address.to_string()),
         }]);
     }
     if task.launch_type == Some(LaunchType::Fargate) {
@@ -198,6 +211,9 @@ fn deprovision(tx: &mut Tx, mut row: Task, _id: u128, now: Timestamp) {
     report::keep(tx, row);
 }
 
+#[cfg(test)]
+#[path = "provision_ipv6_tests.rs"]
+mod ipv6_tests;
 #[cfg(test)]
 #[path = "provision_tests.rs"]
 mod tests;

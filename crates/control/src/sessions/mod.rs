@@ -9,7 +9,7 @@ mod acs;
 mod credentials;
 pub(crate) mod exec;
 mod firewall;
-mod payload;
+pub(crate) mod payload;
 mod router;
 mod tcs;
 

@@ -3,16 +3,18 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use super::error::{DoingStep, outside};
 use super::netlink::Socket;
 use super::route::{self, Address, Link, Veth};
+use super::route6::{self, Address6};
 use super::{
     AttachError, Attachment, AttachmentKind, BridgeEndpoint, Inner, Ipv4Cidr,
-    MacAddress, NetworkStepError, TaskEni, namespace, sysctl,
+    Ipv6Cidr, MacAddress, NetworkStepError, Subnet, TaskEni, TaskIpv6,
+    namespace, sysctl,
 };
 
 /// The interface inside a namespace, as in EC2 instances and containers.
@@ -28,6 +30,7 @@ struct Wanted {
     address: Ipv4Addr,
     prefix_len: u8,
     gateway: Ipv4Addr,
+    ipv6: Option<TaskIpv6>,
     hairpin: bool,
     /// Whether its own addresses are all that it may send from.
     is_guarded: bool,
@@ -45,13 +48,18 @@ impl Inner {
         let id = &eni.task_id;
         let _turn = self.turn(kind, id)?;
         self.check_interface(eni)?;
+        let mut alias = format!("minato {kind} {id} {}", eni.ip);
+        if let Some(ipv6) = &eni.ipv6 {
+            alias.push_str(&format!(" {}", ipv6.ip));
+        }
         let wanted = Wanted {
             bridge: self.vpc_link,
-            alias: format!("minato {kind} {id} {}", eni.ip),
+            alias,
             mac: eni.mac,
             address: eni.ip,
             prefix_len: eni.prefix_len,
             gateway: eni.gateway,
+            ipv6: eni.ipv6,
             hairpin: false,
             is_guarded: self.groups.is_some(),
             is_isolated: self.groups.is_some(),
@@ -80,6 +88,7 @@ impl Inner {
             address,
             prefix_len: cidr.prefix_len(),
             gateway: bridge_gateway(cidr),
+            ipv6: None,
             hairpin: true,
             // Or it could answer for the host, and hear what its neighbours
             // ask the task endpoint.
@@ -212,7 +221,10 @@ impl Inner {
         if !eni.mac.is_unicast() {
             return refuse(format!("{} is not a unicast address", eni.mac));
         }
-        Ok(())
+        match &eni.ipv6 {
+            Some(ipv6) => check_ipv6(ipv6, subnet).or_else(refuse),
+            None => Ok(()),
+        }
     }
 
     /// Brings the namespace and its interface to what is wanted.
@@ -230,9 +242,11 @@ impl Inner {
         refuse_stranger(port.as_ref(), wanted, kind, id)?;
         let _kept = wanted.is_guarded.then(|| self.guard_keep(&name));
         if wanted.is_guarded {
-            self.guard_add(&name, wanted.mac, wanted.address)?;
-            if port.is_none() {
-                self.former_forget(&mut host, wanted.address)?;
+            let ipv6 = wanted.ipv6.map(|ipv6| ipv6.ip);
+            self.guard_add(&name, wanted.mac, wanted.address, ipv6)?;
+            let is_new = port.is_none();
+            for address in wanted.addresses().filter(|_| is_new) {
+                self.former_forget(&mut host, address)?;
             }
         }
         let is_new = namespace::enter_or_create(&path)?;
@@ -240,7 +254,7 @@ impl Inner {
         if !is_new && is_in_place(port.as_ref(), &mut inside, wanted)? {
             return Ok(path);
         }
-        harden()?;
+        harden(wanted.ipv6.is_some())?;
         // Deleting one end deletes the other.
         if port.is_some() {
             route::link_delete(&mut host, &name)
@@ -257,6 +271,10 @@ impl Inner {
             wanted.mac,
         )
         .doing(format_args!("note who has {}", wanted.address))?;
+        if let Some(TaskIpv6 { ip, .. }) = wanted.ipv6 {
+            route6::neighbour_set(&mut host, wanted.bridge, ip, wanted.mac)
+                .doing(format_args!("note who has {ip}"))?;
+        }
         Ok(path)
     }
 
@@ -340,10 +358,31 @@ pub(super) fn parse_bridge_alias(alias: &str) -> Option<(&str, Ipv4Addr)> {
     Some((id, address.parse().ok()?))
 }
 
-/// Reads the address out of the alias of a task's port.
-pub(super) fn parse_task_alias(alias: &str) -> Option<Ipv4Addr> {
+/// Reads the addresses out of the alias of a task's port.
+pub(super) fn parse_task_alias(
+    alias: &str,
+) -> Option<(Ipv4Addr, Option<Ipv6Addr>)> {
     let rest = alias.strip_prefix("minato task ")?;
-    rest.split_once(' ')?.1.parse().ok()
+    let mut words = rest.split(' ').skip(1);
+    let address = words.next()?.parse().ok()?;
+    Some((address, words.next().and_then(|word| word.parse().ok())))
+}
+
+/// Whether a task in `subnet` may have the address; the answer is why not.
+fn check_ipv6(ipv6: &TaskIpv6, subnet: &Subnet) -> Result<(), String> {
+    let id = &subnet.id;
+    let Some(range) = &subnet.ipv6 else {
+        return Err(format!("{id} has no IPv6 on this host"));
+    };
+    let TaskIpv6 { ip, prefix_len, gateway } = *ipv6;
+    if prefix_len != range.cidr.prefix_len() || gateway != range.gateway {
+        return Err(format!("IPv6 prefix and gateway are not those of {id}"));
+    }
+    let is_free = ip != gateway && ip != range.cidr.network();
+    if !is_free || !range.cidr.contains(ip) {
+        return Err(format!("{ip} is not a usable address of {}", range.cidr));
+    }
+    Ok(())
 }
 
 /// Two ids whose hashes collide must not take each other's interface.
@@ -391,14 +430,44 @@ fn is_in_place(
     let routes =
         route::routes(inside).doing("list the routes of a namespace")?;
     Ok(addresses.contains(&wanted.address_on(link.index))
-        && routes.iter().any(|route| route.gateway == Some(wanted.gateway)))
+        && routes.iter().any(|route| route.gateway == Some(wanted.gateway))
+        && is_ipv6_in_place(inside, wanted, link.index)?)
 }
 
+fn is_ipv6_in_place(
+    inside: &mut Socket,
+    wanted: &Wanted,
+    link: u32,
+) -> Result<bool, NetworkStepError> {
+    let Some(ipv6) = &wanted.ipv6 else { return Ok(true) };
+    let addresses = route6::addresses(inside)
+        .doing("list the IPv6 addresses of a namespace")?;
+    let routes =
+        route6::routes(inside).doing("list the IPv6 routes of a namespace")?;
+    Ok(addresses.contains(&ipv6.address_on(link))
+        && routes.iter().any(|route| route.gateway == Some(ipv6.gateway)))
+}
+
+/// Settings of interfaces with an IPv6 address: what they have is what they
+/// are given. No address of the link, nothing from whoever says to be a
+/// router, nothing to wait for.
+const IPV6_SETTINGS: [(&str, &str); 5] = [
+    ("addr_gen_mode", "1"),
+    ("accept_ra", "0"),
+    ("autoconf", "0"),
+    ("accept_redirects", "0"),
+    ("accept_dad", "0"),
+];
+
 /// Settings of a new namespace, made before it has an interface.
-fn harden() -> Result<(), NetworkStepError> {
+fn harden(has_ipv6: bool) -> Result<(), NetworkStepError> {
+    for (name, value) in IPV6_SETTINGS.into_iter().filter(|_| has_ipv6) {
+        sysctl::set(&format!("ipv6/conf/default/{name}"), value)?;
+    }
     // As Docker does: no IPv6 but loopback's where there is no IPv6 network,
     // low ports and ping for all users of the container.
-    sysctl::set_if_there("ipv6/conf/default/disable_ipv6", "1")?;
+    let is_off = if has_ipv6 { "0" } else { "1" };
+    sysctl::set_if_there("ipv6/conf/default/disable_ipv6", is_off)?;
     sysctl::set_if_there("ipv4/ip_unprivileged_port_start", "0")?;
     sysctl::set_if_there("ipv4/ping_group_range", "0 2147483647")
 }
@@ -420,7 +489,26 @@ fn configure(
     route::link_up(inside, link.index)
         .doing("bring the interface of a namespace up")?;
     route::default_route_set(inside, wanted.gateway, link.index)
-        .doing(format_args!("route a namespace through {}", wanted.gateway))
+        .doing(format_args!("route a namespace through {}", wanted.gateway))?;
+    match &wanted.ipv6 {
+        Some(ipv6) => configure_ipv6(inside, ipv6, link.index),
+        None => Ok(()),
+    }
+}
+
+fn configure_ipv6(
+    inside: &mut Socket,
+    ipv6: &TaskIpv6,
+    link: u32,
+) -> Result<(), NetworkStepError> {
+    let TaskIpv6 { ip, gateway, .. } = *ipv6;
+    route6::address_add(inside, &ipv6.address_on(link))
+        .doing(format_args!("give a namespace address {ip}"))?;
+    let gateway_alone = Ipv6Cidr::new(gateway, 128)
+        .unwrap_or_else(|| unreachable!("128 bits are a prefix"));
+    let step = format!("route a namespace through {gateway}");
+    route6::link_route_set(inside, gateway_alone, link).doing(&step)?;
+    route6::default_route_set(inside, gateway, link).doing(step)
 }
 
 fn loopback_up(inside: &mut Socket) -> Result<(), NetworkStepError> {
@@ -440,6 +528,18 @@ impl Wanted {
     fn address_on(&self, link: u32) -> Address {
         let Wanted { address, prefix_len, .. } = *self;
         Address { link, address, prefix_len }
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let ipv6 = self.ipv6.map(|ipv6| IpAddr::V6(ipv6.ip));
+        [IpAddr::V4(self.address)].into_iter().chain(ipv6)
+    }
+}
+
+impl TaskIpv6 {
+    fn address_on(&self, link: u32) -> Address6 {
+        let TaskIpv6 { ip, prefix_len, .. } = *self;
+        Address6 { link, address: ip, prefix_len }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use super::{Ipv4Cidr, Protocol};
+use super::{IpCidr, Ipv4Cidr, Protocol};
 
 /// The kernel, or a file, refused a step.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +55,7 @@ pub enum OpenNetworkError {
     #[error("range {cidr} cannot be used: {reason}")]
     InvalidRange {
         /// The range as given.
-        cidr: Ipv4Cidr,
+        cidr: IpCidr,
         /// What is wrong with it.
         reason: String,
     },

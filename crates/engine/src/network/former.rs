@@ -7,7 +7,7 @@
 //! address is given out again: then for all that were given up by then.
 
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::attach::{bridge_gateway, parse_bridge_alias, parse_task_alias};
 use super::error::DoingStep;
@@ -15,13 +15,13 @@ use super::flows;
 use super::netlink::Socket;
 use super::route::{self, Link};
 use super::subnets::Subnets;
-use super::{Inner, Ipv4Cidr, NetworkStepError};
+use super::{Inner, IpCidr, NetworkStepError};
 
 /// Addresses whose former holders the kernel may still know.
 #[derive(Debug, Default)]
 pub(super) struct Former {
     /// Had by an interface since the kernel was last asked.
-    had: HashSet<Ipv4Addr>,
+    had: HashSet<IpAddr>,
 }
 
 impl Inner {
@@ -29,7 +29,7 @@ impl Inner {
     pub(super) fn former_forget(
         &self,
         host: &mut Socket,
-        address: Ipv4Addr,
+        address: IpAddr,
     ) -> Result<(), NetworkStepError> {
         let ranges = self.ranges_of(&self.subnets.lock());
         // Held throughout: nobody may go on before it is done.
@@ -55,11 +55,14 @@ impl Inner {
     }
 
     /// The gateways behind our bridges, each in its range.
-    fn ranges_of(&self, subnets: &Subnets) -> Vec<(Ipv4Addr, Ipv4Cidr)> {
-        let mut ranges = subnets.gateways_in_ranges();
+    pub(super) fn ranges_of(&self, subnets: &Subnets) -> Vec<(IpAddr, IpCidr)> {
         let range = self.leases.lock().range();
-        ranges.push((bridge_gateway(range), range));
-        ranges
+        let of_bridge = (bridge_gateway(range), range);
+        let ipv4 = subnets.gateways_in_ranges().into_iter().chain([of_bridge]);
+        let ipv6 = subnets.ipv6().into_iter();
+        ipv4.map(|(gateway, range)| (gateway.into(), IpCidr::V4(range)))
+            .chain(ipv6.map(|it| (it.gateway.into(), IpCidr::V6(it.cidr))))
+            .collect()
     }
 }
 
@@ -68,13 +71,13 @@ impl Former {
     /// that no interface has, and of the one that will be had `next`.
     fn ask(
         &mut self,
-        ranges: &[(Ipv4Addr, Ipv4Cidr)],
+        ranges: &[(IpAddr, IpCidr)],
         links: &[Link],
-        next: Option<Ipv4Addr>,
+        next: Option<IpAddr>,
     ) -> Result<(), NetworkStepError> {
-        let mut held: HashSet<_> = links.iter().filter_map(holder).collect();
+        let mut held: HashSet<_> = links.iter().flat_map(held_by).collect();
         // A task's interface may outlive the task for a moment.
-        let is_free = |address: Ipv4Addr| {
+        let is_free = |address: IpAddr| {
             Some(address) == next
                 || (!held.contains(&address) && is_for_tasks(ranges, address))
         };
@@ -89,15 +92,18 @@ impl Former {
 }
 
 /// Whether an interface behind our bridges can have `address`.
-fn is_for_tasks(ranges: &[(Ipv4Addr, Ipv4Cidr)], address: Ipv4Addr) -> bool {
+fn is_for_tasks(ranges: &[(IpAddr, IpCidr)], address: IpAddr) -> bool {
     ranges
         .iter()
         .any(|(gateway, range)| range.contains(address) && address != *gateway)
 }
 
-/// The address of one of our interfaces.
-fn holder(link: &Link) -> Option<Ipv4Addr> {
-    let alias = link.alias.as_deref()?;
-    let of_bridge = || Some(parse_bridge_alias(alias)?.1);
-    parse_task_alias(alias).or_else(of_bridge)
+/// The addresses of an interface, if it is one of ours.
+fn held_by(link: &Link) -> impl Iterator<Item = IpAddr> {
+    let alias = link.alias.as_deref();
+    let task = alias.and_then(parse_task_alias);
+    let container = alias.and_then(parse_bridge_alias);
+    let ipv4 = task.map(|(ipv4, _)| ipv4).or(container.map(|(_, ipv4)| ipv4));
+    let ipv6 = task.and_then(|(_, ipv6)| ipv6);
+    ipv4.map(IpAddr::V4).into_iter().chain(ipv6.map(IpAddr::V6))
 }

@@ -7,7 +7,6 @@
 //! dockerd invites others to, in DOCKER-USER, or else in FORWARD itself; and in
 //! INPUT for calls to the task endpoint, whose listener is on the host.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,7 +16,7 @@ use super::error::{DoingStep, NetworkStepError};
 use super::firewall::{self, Segment};
 use super::leftovers;
 use super::netlink::Socket;
-use super::{NetworkConfig, endpoint, nft, sysctl};
+use super::{IpFamily, NetworkConfig, endpoint, nft, sysctl};
 
 const IP_FORWARD: &str = "ipv4/ip_forward";
 const DOCKER_USER: &str = "DOCKER-USER";
@@ -71,21 +70,30 @@ enum Backend {
     Legacy,
 }
 
-/// Has every iptables let our bridges' packets through that might not.
+/// One of them, for one family.
+#[derive(Clone, Copy, Debug)]
+struct Iptables {
+    family: IpFamily,
+    backend: Backend,
+}
+
+/// Has every iptables of a family let our bridges' packets through that might
+/// not.
 pub(super) fn pass_other_firewalls(
+    family: IpFamily,
     segments: &[Segment],
 ) -> Result<(), NetworkStepError> {
-    for (backend, chain) in obstacles()? {
-        let present = listing(backend, chain)?;
-        for rule in passage(chain, segments) {
+    for (tables, chain) in obstacles(family)? {
+        let present = tables.listing(chain)?;
+        for rule in passage(family, chain, segments) {
             if is_listed(&present, chain, &rule) {
                 continue;
             }
-            let output = iptables(backend, "-I", chain, &rule)?;
+            let output = tables.run("-I", chain, &rule)?;
             if !output.status.success() {
                 let told = String::from_utf8_lossy(&output.stderr);
                 let error = io::Error::other(told.trim().to_owned());
-                return Err(NetworkStepError::new(step(backend), error));
+                return Err(NetworkStepError::new(tables.step(), error));
             }
         }
     }
@@ -96,9 +104,9 @@ pub(super) fn pass_other_firewalls(
 pub(super) fn forget_other_firewalls(
     segments: &[Segment],
 ) -> Result<(), NetworkStepError> {
-    for (backend, chain, rule) in ours_in_other_firewalls(segments)? {
+    for (tables, chain, rule) in ours_in_other_firewalls(segments)? {
         // Each call deletes one; none left is the usual failure.
-        while iptables(backend, "-D", chain, &rule)?.status.success() {}
+        while tables.run("-D", chain, &rule)?.status.success() {}
     }
     Ok(())
 }
@@ -109,8 +117,8 @@ pub(super) fn rules_left(
 ) -> Result<Vec<String>, NetworkStepError> {
     let ours = ours_in_other_firewalls(segments)?.into_iter();
     Ok(ours
-        .map(|(_, chain, rule)| {
-            format!("iptables rule {chain} {}", rule.join(" "))
+        .map(|(tables, chain, rule)| {
+            format!("{} rule {chain} {}", tables.name(), rule.join(" "))
         })
         .collect())
 }
@@ -119,23 +127,19 @@ type Rule = Vec<String>;
 
 fn ours_in_other_firewalls(
     segments: &[Segment],
-) -> Result<Vec<(Backend, &'static str, Rule)>, NetworkStepError> {
+) -> Result<Vec<(Iptables, &'static str, Rule)>, NetworkStepError> {
     let mut ours = Vec::new();
-    for backend in backends()? {
+    let mut all = present(IpFamily::V4)?;
+    all.extend(present(IpFamily::V6)?);
+    for tables in all {
         for chain in [DOCKER_USER, FORWARD, INPUT] {
-            let present = listing(backend, chain)?;
-            let mut rules = passage(chain, segments);
+            let present = tables.listing(chain)?;
+            let mut rules = passage(tables.family, chain, segments);
             rules.retain(|rule| is_listed(&present, chain, rule));
-            ours.extend(rules.into_iter().map(|rule| (backend, chain, rule)));
+            ours.extend(rules.into_iter().map(|rule| (tables, chain, rule)));
         }
     }
     Ok(ours)
-}
-
-/// The rules of a chain; none where there is no such chain.
-fn listing(backend: Backend, chain: &str) -> Result<String, NetworkStepError> {
-    let output = iptables(backend, "-S", chain, &[])?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn is_listed(listing: &str, chain: &str, rule: &Rule) -> bool {
@@ -143,8 +147,10 @@ fn is_listed(listing: &str, chain: &str, rule: &Rule) -> bool {
     listing.lines().any(|line| line == wanted)
 }
 
-/// The rules needed in a chain, as iptables prints them.
-fn passage(chain: &str, segments: &[Segment]) -> Vec<Rule> {
+/// The rules needed in a chain, as iptables prints them. By IPv6 tasks call
+/// nothing on the host but its neighbours' questions, which every firewall
+/// that knows IPv6 lets in.
+fn passage(family: IpFamily, chain: &str, segments: &[Segment]) -> Vec<Rule> {
     let rule = |matches: &[&str]| {
         let words = matches.iter().chain(&["-j", "ACCEPT"]);
         words.map(|word| (*word).to_owned()).collect::<Rule>()
@@ -152,6 +158,9 @@ fn passage(chain: &str, segments: &[Segment]) -> Vec<Rule> {
     let listener = format!("{}/32", endpoint::LISTENER);
     let mut rules = Vec::new();
     for Segment { bridge, .. } in segments {
+        if chain == INPUT && family == IpFamily::V6 {
+            continue;
+        }
         if chain == INPUT {
             // Our own table drops what was not led there.
             rules.push(rule(&["-d", &listener, "-i", bridge]));
@@ -164,15 +173,17 @@ fn passage(chain: &str, segments: &[Segment]) -> Vec<Rule> {
 }
 
 /// The chains in which our rules are needed.
-fn obstacles() -> Result<Vec<(Backend, &'static str)>, NetworkStepError> {
+fn obstacles(
+    family: IpFamily,
+) -> Result<Vec<(Iptables, &'static str)>, NetworkStepError> {
     let mut found = Vec::new();
-    let nft = nft_chains()?;
-    let nft = obstacles_among(&nft).into_iter();
-    found.extend(nft.map(|chain| (Backend::Nft, chain)));
-    if has_legacy_rules() {
-        let chains = parse_listing(&listing(Backend::Legacy, "")?);
-        let chains = obstacles_among(&chains).into_iter();
-        found.extend(chains.map(|chain| (Backend::Legacy, chain)));
+    let chains = obstacles_among(&nft_chains(family)?);
+    let tables = Iptables { family, backend: Backend::Nft };
+    found.extend(chains.into_iter().map(|chain| (tables, chain)));
+    if has_legacy_rules(family) {
+        let tables = Iptables { family, backend: Backend::Legacy };
+        let chains = obstacles_among(&parse_listing(&tables.listing("")?));
+        found.extend(chains.into_iter().map(|chain| (tables, chain)));
     }
     Ok(found)
 }
@@ -197,29 +208,29 @@ fn obstacles_among(chains: &[Chain]) -> Vec<&'static str> {
     found
 }
 
-/// The iptables that may hold rules of ours: where its program is missing we
-/// cannot have made any.
-fn backends() -> Result<Vec<Backend>, NetworkStepError> {
+/// The iptables of a family that may hold rules of ours: where its program is
+/// missing we cannot have made any.
+fn present(family: IpFamily) -> Result<Vec<Iptables>, NetworkStepError> {
     let mut found = Vec::new();
-    if !nft_chains()?.is_empty() {
-        found.push(Backend::Nft);
+    if !nft_chains(family)?.is_empty() {
+        found.push(Iptables { family, backend: Backend::Nft });
     }
-    if has_legacy_rules() {
-        found.push(Backend::Legacy);
+    if has_legacy_rules(family) {
+        found.push(Iptables { family, backend: Backend::Legacy });
     }
-    found.retain(|backend| tool(*backend).is_some());
+    found.retain(|tables| tables.tool().is_some());
     Ok(found)
 }
 
 /// The chains of iptables-nft's filter table, asked without the program.
-fn nft_chains() -> Result<Vec<Chain>, NetworkStepError> {
+fn nft_chains(family: IpFamily) -> Result<Vec<Chain>, NetworkStepError> {
     let mut chains = all_chains()?;
-    chains.retain(is_of_iptables);
+    chains.retain(|chain| is_of_iptables(chain, family));
     Ok(chains.into_iter().map(|chain| (chain.name, chain.drops)).collect())
 }
 
-fn is_of_iptables(chain: &nft::Chain) -> bool {
-    chain.family == nft::NFPROTO_IPV4 && chain.table == "filter"
+fn is_of_iptables(chain: &nft::Chain, family: IpFamily) -> bool {
+    chain.family == family.number() && chain.table == "filter"
 }
 
 fn all_chains() -> Result<Vec<nft::Chain>, NetworkStepError> {
@@ -247,7 +258,7 @@ pub fn closed_firewalls(name: &str) -> Result<Vec<String>, NetworkStepError> {
             _ => continue,
         };
         has_firewalld |= chain.table == "firewalld";
-        if !chain.drops || is_of_iptables(&chain) {
+        if !chain.drops || is_of_iptables(&chain, IpFamily::V4) {
             continue;
         }
         let nft::Chain { hook, table, name: chain, .. } = chain;
@@ -283,8 +294,9 @@ pub fn closed_firewalls(name: &str) -> Result<Vec<String>, NetworkStepError> {
 
 /// Whether iptables-legacy has been used in this namespace; asking the
 /// program itself would load its kernel modules.
-fn has_legacy_rules() -> bool {
-    let tables = fs::read_to_string("/proc/thread-self/net/ip_tables_names");
+fn has_legacy_rules(family: IpFamily) -> bool {
+    let path = format!("/proc/thread-self/net/{}_tables_names", family.name());
+    let tables = fs::read_to_string(path);
     tables.is_ok_and(|names| names.lines().any(|name| name == "filter"))
 }
 
@@ -303,49 +315,64 @@ fn parse_listing(listing: &str) -> Vec<Chain> {
     chains.collect()
 }
 
-fn iptables(
-    backend: Backend,
-    action: &str,
-    chain: &str,
-    rule: &[String],
-) -> Result<Output, NetworkStepError> {
-    let missing = || {
-        let error = io::Error::new(
-            io::ErrorKind::NotFound,
-            "its program is not installed (package iptables)",
-        );
-        NetworkStepError::new(step(backend), error)
-    };
-    let tool = tool(backend).ok_or_else(missing)?;
-    let mut command = Command::new(tool);
-    // Waits for other users of the tables' lock, five seconds at most.
-    command.args(["-w", "5", "-t", "filter", action]);
-    if !chain.is_empty() {
-        command.arg(chain).args(rule);
+impl Iptables {
+    /// What its program is usually called.
+    fn name(self) -> String {
+        format!("{}tables", self.family.name())
     }
-    command.stdin(Stdio::null()).output().doing(step(backend))
-}
 
-fn step(backend: Backend) -> &'static str {
-    match backend {
-        Backend::Nft => "get past the host's firewall by iptables-nft",
-        Backend::Legacy => "get past the host's firewall by iptables-legacy",
+    /// The rules of a chain; none where there is no such chain.
+    fn listing(self, chain: &str) -> Result<String, NetworkStepError> {
+        let output = self.run("-S", chain, &[])?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
-}
 
-fn tool(backend: Backend) -> Option<PathBuf> {
-    let names = match backend {
-        Backend::Nft => ["iptables-nft", "iptables"],
-        Backend::Legacy => ["iptables-legacy", "iptables"],
-    };
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs: Vec<_> = std::env::split_paths(&path)
-        .chain(TOOL_DIRS.map(PathBuf::from))
-        .collect();
-    let candidates = names.iter().flat_map(|name| {
-        dirs.iter().map(move |dir| dir.join(OsStr::new(name)))
-    });
-    candidates.into_iter().find(|candidate| candidate.is_file())
+    fn run(
+        self,
+        action: &str,
+        chain: &str,
+        rule: &[String],
+    ) -> Result<Output, NetworkStepError> {
+        let missing = || {
+            let error = io::Error::new(
+                io::ErrorKind::NotFound,
+                "its program is not installed (package iptables)",
+            );
+            NetworkStepError::new(self.step(), error)
+        };
+        let tool = self.tool().ok_or_else(missing)?;
+        let mut command = Command::new(tool);
+        // Waits for other users of the tables' lock, five seconds at most.
+        command.args(["-w", "5", "-t", "filter", action]);
+        if !chain.is_empty() {
+            command.arg(chain).args(rule);
+        }
+        command.stdin(Stdio::null()).output().doing(self.step())
+    }
+
+    fn step(self) -> String {
+        format!("get past the host's firewall by {}", self.program())
+    }
+
+    fn program(self) -> String {
+        let backend = match self.backend {
+            Backend::Nft => "nft",
+            Backend::Legacy => "legacy",
+        };
+        format!("{}-{backend}", self.name())
+    }
+
+    fn tool(self) -> Option<PathBuf> {
+        let names = [self.program(), self.name()];
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let dirs: Vec<_> = std::env::split_paths(&path)
+            .chain(TOOL_DIRS.map(PathBuf::from))
+            .collect();
+        let mut candidates = names
+            .iter()
+            .flat_map(|name| dirs.iter().map(move |dir| dir.join(name)));
+        candidates.find(|candidate| candidate.is_file())
+    }
 }
 
 #[cfg(test)]

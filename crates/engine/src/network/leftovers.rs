@@ -9,7 +9,7 @@ use super::firewall::{self, Segment};
 use super::netlink::Socket;
 use super::open::bridge_names;
 use super::route::{self, Link};
-use super::{forwarding, groups, inside, namespace};
+use super::{firewall6, forwarding, groups, host6, inside, namespace};
 
 /// Where the namespaces of the network `name` are pinned.
 pub(super) fn pin_dir(run_dir: &Path, name: &str) -> PathBuf {
@@ -19,6 +19,11 @@ pub(super) fn pin_dir(run_dir: &Path, name: &str) -> PathBuf {
 /// Where the host's former setting of forwarding is kept.
 pub(super) fn forward_note(run_dir: &Path, name: &str) -> PathBuf {
     run_dir.join("netns").join(format!("{name}.ip_forward"))
+}
+
+/// The same for IPv6, with the interfaces that were set to go on listening.
+pub(super) fn forward_note6(run_dir: &Path, name: &str) -> PathBuf {
+    run_dir.join("netns").join(format!("{name}.ip6_forward"))
 }
 
 /// Everything of the network `name` that is still on this host, in the
@@ -61,8 +66,11 @@ pub(super) fn remove(
         .doing("delete the security groups' rules")?;
     firewall::table_delete(&mut netfilter, name)
         .doing("delete the nftables table")?;
+    firewall6::table_delete(&mut netfilter, name)
+        .doing("delete the nftables table for IPv6")?;
     inside::remove_host_faults(name)?;
     forwarding::switch_back(name, run_dir)?;
+    host6::forwarding_back(name, run_dir)?;
     let dir = pin_dir(run_dir, name);
     let shown = dir.display();
     let entries = match fs::read_dir(&dir) {
@@ -100,6 +108,9 @@ fn tables(name: &str) -> Result<Vec<String>, NetworkStepError> {
     let mut socket = Socket::netfilter()?;
     let mut tables =
         firewall::tables(&mut socket).doing("list the nftables tables")?;
+    tables.extend(
+        firewall6::tables(&mut socket).doing("list the nftables tables")?,
+    );
     tables.extend(
         groups::guard::tables(&mut socket)
             .doing("list the nftables tables for bridges")?,

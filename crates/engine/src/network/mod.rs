@@ -4,7 +4,8 @@
 //! mode gives each container one, and publishes host ports; `none` gives a
 //! namespace with loopback only; `host` needs nothing from here. Behind the
 //! first two is one Linux bridge each, with the gateways' addresses on the
-//! host's side, and an nftables table (see `firewall`).
+//! host's side, and an nftables table (see `firewall`). Tasks in a subnet with
+//! an IPv6 range have an address of each family (see `host6`, `firewall6`).
 //!
 //! Nothing here depends on Minato being up: the kernel holds all state, and
 //! [`Network::open`] finds it again. Namespaces are pinned as files; who has
@@ -22,11 +23,14 @@ mod address;
 mod attach;
 mod endpoint;
 mod error;
+mod family;
 mod firewall;
+mod firewall6;
 mod flows;
 mod former;
 mod forwarding;
 mod groups;
+mod host6;
 mod inside;
 mod keeper;
 mod leases;
@@ -39,6 +43,7 @@ mod ports;
 mod probe;
 mod resolv;
 mod route;
+mod route6;
 mod subnets;
 mod sysctl;
 #[cfg(test)]
@@ -46,13 +51,15 @@ mod tests;
 
 use std::fmt;
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-pub use address::{Ipv4Cidr, MacAddress, ParseCidrError, ParseMacError};
+pub use address::{
+    IpCidr, Ipv4Cidr, Ipv6Cidr, MacAddress, ParseCidrError, ParseMacError,
+};
 pub use endpoint::ENDPOINT;
 pub use error::{
     AttachError, NetworkStepError, OpenNetworkError, PublishError,
@@ -68,6 +75,7 @@ pub use leftovers::leftovers;
 pub use probe::{ProbeNetworkError, probe};
 pub use resolv::{ResolvConf, resolv_conf};
 
+use family::IpFamily;
 use former::Former;
 use groups::Groups;
 use groups::guard::Guard;
@@ -110,6 +118,18 @@ pub struct Subnet {
     pub cidr: Ipv4Cidr,
     /// The router's address in it, held by the host.
     pub gateway: Ipv4Addr,
+    /// The same for IPv6, where it has that too. Without effect where the host
+    /// has no IPv6, see [`Network::has_ipv6`].
+    pub ipv6: Option<SubnetIpv6>,
+}
+
+/// The IPv6 part of a subnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubnetIpv6 {
+    /// Its range.
+    pub cidr: Ipv6Cidr,
+    /// The router's address in it, held by the host.
+    pub gateway: Ipv6Addr,
 }
 
 /// The elastic network interface of an awsvpc task.
@@ -127,6 +147,19 @@ pub struct TaskEni {
     pub gateway: Ipv4Addr,
     /// The subnet.
     pub subnet_id: String,
+    /// The task's IPv6 address, if it has one.
+    pub ipv6: Option<TaskIpv6>,
+}
+
+/// The IPv6 address of a task's interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskIpv6 {
+    /// The address.
+    pub ip: Ipv6Addr,
+    /// The subnet's prefix length.
+    pub prefix_len: u8,
+    /// The subnet's gateway.
+    pub gateway: Ipv6Addr,
 }
 
 /// A container's place on the bridge.
@@ -234,6 +267,8 @@ struct Inner {
     /// Locked after `subnets`.
     former: Mutex<Former>,
     mtu: u32,
+    /// Whether tasks can have IPv6 on this host.
+    has_ipv6: bool,
     leases: Mutex<Leases>,
     ports: Mutex<Ports>,
     /// Where the task endpoint is served, once it is.
@@ -393,6 +428,12 @@ impl Network {
         self.inner.subnets.lock().with_address(address).cloned()
     }
 
+    /// Whether tasks can have IPv6 here: the kernel has it, and nobody had
+    /// switched it off when the network was opened.
+    pub fn has_ipv6(&self) -> bool {
+        self.inner.has_ipv6
+    }
+
     /// Takes everything away: attachments, ports, bridges, rules.
     pub async fn teardown(self) -> Result<(), NetworkStepError> {
         self.on_thread(|inner| inner.teardown()).await
@@ -422,6 +463,17 @@ impl Network {
             "keep hold of the host's network namespace",
         )?;
         namespace::on_thread_in(host, move || work(&inner)).await
+    }
+}
+
+impl Inner {
+    /// The families that there are tables for.
+    fn families(&self) -> &'static [IpFamily] {
+        if self.has_ipv6 {
+            &[IpFamily::V4, IpFamily::V6]
+        } else {
+            &[IpFamily::V4]
+        }
     }
 }
 

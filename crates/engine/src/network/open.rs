@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::attach::{bridge_gateway, is_host_address, parse_bridge_alias};
 use super::error::{DoingStep, outside};
 use super::firewall;
+use super::firewall6;
 use super::groups::{Groups, guard};
 use super::keeper::Keeper;
 use super::leases::Leases;
@@ -16,11 +17,12 @@ use super::leftovers;
 use super::netlink::Socket;
 use super::ports::Ports;
 use super::route::{self, Address, Link, Route};
+use super::route6::{self, Address6, Route6};
 use super::subnets::{Subnets, segments};
 use super::{
-    BRIDGE_CIDR_OPTION, Inner, Ipv4Cidr, MacAddress, NetworkConfig,
-    NetworkStepError, OpenNetworkError, VPC_CIDR_OPTION, endpoint, forwarding,
-    namespace, sysctl,
+    BRIDGE_CIDR_OPTION, Inner, IpFamily, Ipv4Cidr, Ipv6Cidr, MacAddress,
+    NetworkConfig, NetworkStepError, OpenNetworkError, VPC_CIDR_OPTION,
+    endpoint, forwarding, host6, namespace, sysctl,
 };
 
 /// The rest of an interface's 15 characters is a dash and a hash.
@@ -34,7 +36,9 @@ const DEFAULT_MTU: u32 = 1500;
 pub(super) struct Host {
     pub(super) links: Vec<Link>,
     pub(super) addresses: Vec<Address>,
+    pub(super) addresses6: Vec<Address6>,
     routes: Vec<Route>,
+    pub(super) routes6: Vec<Route6>,
 }
 
 impl Inner {
@@ -56,16 +60,19 @@ impl Inner {
         namespace::make_pin_dir(&pins)?;
 
         let mtu = host.uplink_mtu();
-        let subnets = Subnets::found(&config.subnets, &host, &vpc);
+        let mut netfilter = Socket::netfilter()?;
+        let has_ipv6 = firewall6::is_available(&mut netfilter, &config.name);
+        let subnets = Subnets::found(&config.subnets, &host, &vpc, has_ipv6);
         let gateways = subnets.gateways_in_ranges();
         let vpc_link = bridge_set_up(&mut socket, &host, &vpc, &gateways, mtu)?;
         let gateway = [(bridge_gateway(range), range)];
         let bridge_link =
             bridge_set_up(&mut socket, &host, &bridge, &gateway, mtu)?;
+        host6::bridge_set_up(&mut socket, &host, &bridge, bridge_link, &[])?;
         let segments = segments(&config.name, &subnets, range);
         endpoint::route_add(bridge_link)?;
         forwarding::switch_on(&config)?;
-        let mut netfilter = Socket::netfilter()?;
+        host6::set_up(&config, &host, vpc_link, &subnets.ipv6(), has_ipv6)?;
         firewall::table_set_up(&mut netfilter, &config.name, &segments)
             .doing("set up the nftables table")?;
         let published = firewall::ports(&mut netfilter, &config.name)
@@ -85,6 +92,7 @@ impl Inner {
             guard: Mutex::default(),
             former: Mutex::default(),
             mtu,
+            has_ipv6,
             leases: Mutex::new(leases),
             ports: Mutex::new(ports),
             endpoint: Mutex::new(None),
@@ -95,7 +103,7 @@ impl Inner {
         inner.sweep(&host.links)?;
         inner.former_forget_all(&inner.subnets.lock(), &host.links)?;
         // Worth a warning, not a refusal: tasks work but for each other.
-        if let Err(error) = forwarding::pass_other_firewalls(&segments) {
+        if let Err(error) = inner.pass_other_firewalls() {
             let cause = error.cause();
             tracing::warn!(%error, %cause, "another firewall is in the way");
         }
@@ -161,12 +169,45 @@ impl Inner {
             firewall::ports_add(&mut netfilter, name, &ports.entries())
                 .doing("forward the published ports")?;
         }
+        self.ipv6_reassert(&mut netfilter)?;
         self.endpoint_renew(&mut netfilter, is_gone)?;
         endpoint::route_add(self.bridge_link)?;
         forwarding::switch_on(&self.config)?;
         self.groups_reassert(&mut netfilter)?;
         self.guard_reassert(&mut netfilter)?;
-        forwarding::pass_other_firewalls(&segments)
+        self.pass_other_firewalls()
+    }
+
+    fn ipv6_reassert(
+        &self,
+        netfilter: &mut Socket,
+    ) -> Result<(), NetworkStepError> {
+        if !self.has_ipv6 {
+            return Ok(());
+        }
+        let name = &self.config.name;
+        let ipv6 = self.subnets.lock().ipv6();
+        let tables =
+            firewall6::tables(netfilter).doing("list the nftables tables")?;
+        if !tables.contains(&firewall::table_name(name)) {
+            let (bridge, _) = bridge_names(name);
+            firewall6::table_set_up(netfilter, name, &bridge, &ipv6)
+                .doing("set up the nftables table for IPv6")?;
+        }
+        if ipv6.is_empty() {
+            return Ok(());
+        }
+        host6::forwarding_on(&self.config)
+    }
+
+    /// Asks the host's other firewalls for passage, for the families in use.
+    fn pass_other_firewalls(&self) -> Result<(), NetworkStepError> {
+        let segments = self.segments();
+        forwarding::pass_other_firewalls(IpFamily::V4, &segments)?;
+        if self.subnets.lock().ipv6().is_empty() {
+            return Ok(());
+        }
+        forwarding::pass_other_firewalls(IpFamily::V6, &segments)
     }
 
     pub(super) fn teardown(&self) -> Result<(), NetworkStepError> {
@@ -184,8 +225,10 @@ fn check_config(config: &NetworkConfig) -> Result<(), OpenNetworkError> {
     {
         return Err(OpenNetworkError::InvalidName { name: name.clone() });
     }
-    let invalid =
-        |cidr, reason| Err(OpenNetworkError::InvalidRange { cidr, reason });
+    let invalid = |cidr: Ipv4Cidr, reason| {
+        let cidr = cidr.into();
+        Err(OpenNetworkError::InvalidRange { cidr, reason })
+    };
     let ranges = config.subnets.iter().map(|s| s.cidr);
     let ranges: Vec<_> = ranges.chain(config.bridge_cidr).collect();
     for (n, cidr) in ranges.iter().copied().enumerate() {
@@ -217,7 +260,10 @@ impl Host {
         Ok(Host {
             links: route::links(socket).doing("list the interfaces")?,
             addresses: route::addresses(socket).doing("list the addresses")?,
+            addresses6: route6::addresses(socket)
+                .doing("list the IPv6 addresses")?,
             routes: route::routes(socket).doing("list the routes")?,
+            routes6: route6::routes(socket).doing("list the IPv6 routes")?,
         })
     }
 
@@ -257,6 +303,22 @@ impl Host {
             }),
             None => Ok(()),
         }
+    }
+
+    /// The first IPv6 route of others that overlaps `cidr`, and its interface.
+    pub(super) fn conflict6(
+        &self,
+        cidr: Ipv6Cidr,
+        own: u32,
+    ) -> Option<(Ipv6Cidr, String)> {
+        self.routes6.iter().find_map(|route| {
+            let link = self.links.iter().find(|l| Some(l.index) == route.link);
+            let via = link.map_or("a gateway", |link| &link.name);
+            let is_default = route.destination.prefix_len() == 0;
+            let is_ours = route.link == Some(own);
+            (!is_default && !is_ours && route.destination.overlaps(cidr))
+                .then(|| (route.destination, via.to_owned()))
+        })
     }
 
     /// The largest packet that leaves the host in one piece.
@@ -315,7 +377,7 @@ fn candidates() -> impl Iterator<Item = Ipv4Cidr> {
     large.chain(small).filter_map(|(a, prefix)| Ipv4Cidr::new(a, prefix))
 }
 
-/// Makes a bridge hold exactly `gateways`; returns its index.
+/// Makes a bridge hold exactly these IPv4 `gateways`; returns its index.
 pub(super) fn bridge_set_up(
     socket: &mut Socket,
     host: &Host,
@@ -330,9 +392,7 @@ pub(super) fn bridge_set_up(
         route::bridge_create(socket, name, mac, mtu)
             .doing(format_args!("make bridge {name}"))?;
     }
-    // Tasks must not configure the host by router advertisements
-    // (CVE-2020-13401); 127.0.0.1 must lead to published ports.
-    sysctl::set_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+    // 127.0.0.1 must lead to published ports.
     sysctl::set(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
     let link = route::link(socket, name)
         .doing(format_args!("look for bridge {name}"))?;

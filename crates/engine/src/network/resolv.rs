@@ -67,7 +67,7 @@ impl ResolvConf {
     }
 }
 
-/// Containers have no IPv6 and a loopback interface of their own.
+/// All containers have IPv4, few have IPv6; loopback is their own.
 fn is_reachable(server: &str) -> bool {
     match server.parse::<IpAddr>() {
         Ok(IpAddr::V4(address)) => {

@@ -60,6 +60,8 @@ fn network_config(
                 cidr: subnet.cidr.parse()?,
                 id: subnet.id,
                 gateway: subnet.gateway,
+                // The agent's first message of firewalls brings it.
+                ipv6: None,
             })
         })
         .collect::<Result<Vec<Subnet>>>()?;

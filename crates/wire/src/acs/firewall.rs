@@ -53,6 +53,12 @@ pub struct FirewallSubnet {
     pub cidr: String,
     /// The router's address in it, such as `172.31.0.1`.
     pub gateway: String,
+    /// Its IPv6 block, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cidr_ipv6: Option<String>,
+    /// The router's address in that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_ipv6: Option<String>,
 }
 
 /// A security group with its rules.
@@ -99,7 +105,7 @@ pub struct FirewallRule {
 pub struct FirewallMembers {
     /// `sg-…`.
     pub group_id: String,
-    /// The private addresses of its interfaces, of all hosts.
+    /// The addresses of its interfaces, of all hosts and both families.
     #[serde(default, deserialize_with = "or_default")]
     pub addresses: Vec<String>,
 }
@@ -110,6 +116,9 @@ pub struct FirewallMembers {
 pub struct FirewallInterface {
     /// Its private address.
     pub address: String,
+    /// Its IPv6 address, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_ipv6: Option<String>,
     /// The groups it is in.
     #[serde(default, deserialize_with = "or_default")]
     pub group_ids: Vec<String>,

@@ -429,6 +429,9 @@ pub struct AttachmentProperty {
     pub value: String,
 }
 
+/// The attribute of a container instance whose tasks can have IPv6 addresses.
+pub const IPV6_ATTRIBUTE: &str = "ecs.capability.task-eni.ipv6";
+
 /// A network interface of a task.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -4,6 +4,35 @@ use super::*;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AssociateSubnetCidrBlockRequest {
+    #[serde(
+        rename = "Ipv6IpamPoolId",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ipv6_ipam_pool_id: Option<String>,
+    #[serde(
+        rename = "Ipv6NetmaskLength",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ipv6_netmask_length: Option<i32>,
+    #[serde(rename = "SubnetId", skip_serializing_if = "Option::is_none")]
+    pub subnet_id: Option<String>,
+    #[serde(rename = "Ipv6CidrBlock", skip_serializing_if = "Option::is_none")]
+    pub ipv6_cidr_block: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AssociateSubnetCidrBlockResult {
+    #[serde(
+        rename = "Ipv6CidrBlockAssociation",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ipv6_cidr_block_association: Option<SubnetIpv6CidrBlockAssociation>,
+    #[serde(rename = "SubnetId", skip_serializing_if = "Option::is_none")]
+    pub subnet_id: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CreateSubnetRequest {
     #[serde(
         rename = "TagSpecifications",
@@ -88,6 +117,23 @@ pub struct DescribeSubnetsResult {
     pub next_token: Option<String>,
     #[serde(rename = "Subnets", skip_serializing_if = "Option::is_none")]
     pub subnets: Option<Vec<Subnet>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DisassociateSubnetCidrBlockRequest {
+    #[serde(rename = "AssociationId", skip_serializing_if = "Option::is_none")]
+    pub association_id: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DisassociateSubnetCidrBlockResult {
+    #[serde(
+        rename = "Ipv6CidrBlockAssociation",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ipv6_cidr_block_association: Option<SubnetIpv6CidrBlockAssociation>,
+    #[serde(rename = "SubnetId", skip_serializing_if = "Option::is_none")]
+    pub subnet_id: Option<String>,
 }
 
 crate::string_enum! { HostnameType {

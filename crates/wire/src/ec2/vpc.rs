@@ -4,6 +4,64 @@ use super::*;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AssociateVpcCidrBlockRequest {
+    #[serde(rename = "CidrBlock", skip_serializing_if = "Option::is_none")]
+    pub cidr_block: Option<String>,
+    #[serde(
+        rename = "Ipv6CidrBlockNetworkBorderGroup",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ipv6_cidr_block_network_border_group: Option<String>,
+    #[serde(rename = "Ipv6Pool", skip_serializing_if = "Option::is_none")]
+    pub ipv6_pool: Option<String>,
+    #[serde(rename = "Ipv6CidrBlock", skip_serializing_if = "Option::is_none")]
+    pub ipv6_cidr_block: Option<String>,
+    #[serde(
+        rename = "Ipv4IpamPoolId",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ipv4_ipam_pool_id: Option<String>,
+    #[serde(
+        rename = "Ipv4NetmaskLength",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ipv4_netmask_length: Option<i32>,
+    #[serde(
+        rename = "Ipv6IpamPoolId",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ipv6_ipam_pool_id: Option<String>,
+    #[serde(
+        rename = "Ipv6NetmaskLength",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ipv6_netmask_length: Option<i32>,
+    #[serde(rename = "VpcId", skip_serializing_if = "Option::is_none")]
+    pub vpc_id: Option<String>,
+    #[serde(
+        rename = "AmazonProvidedIpv6CidrBlock",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub amazon_provided_ipv6_cidr_block: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AssociateVpcCidrBlockResult {
+    #[serde(
+        rename = "Ipv6CidrBlockAssociation",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ipv6_cidr_block_association: Option<VpcIpv6CidrBlockAssociation>,
+    #[serde(
+        rename = "CidrBlockAssociation",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub cidr_block_association: Option<VpcCidrBlockAssociation>,
+    #[serde(rename = "VpcId", skip_serializing_if = "Option::is_none")]
+    pub vpc_id: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CreateVpcRequest {
     #[serde(rename = "CidrBlock", skip_serializing_if = "Option::is_none")]
     pub cidr_block: Option<String>,
@@ -125,6 +183,28 @@ pub struct DescribeVpcsResult {
     pub next_token: Option<String>,
     #[serde(rename = "Vpcs", skip_serializing_if = "Option::is_none")]
     pub vpcs: Option<Vec<Vpc>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DisassociateVpcCidrBlockRequest {
+    #[serde(rename = "AssociationId", skip_serializing_if = "Option::is_none")]
+    pub association_id: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DisassociateVpcCidrBlockResult {
+    #[serde(
+        rename = "Ipv6CidrBlockAssociation",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ipv6_cidr_block_association: Option<VpcIpv6CidrBlockAssociation>,
+    #[serde(
+        rename = "CidrBlockAssociation",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub cidr_block_association: Option<VpcCidrBlockAssociation>,
+    #[serde(rename = "VpcId", skip_serializing_if = "Option::is_none")]
+    pub vpc_id: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -98,6 +98,7 @@ FargateTaskRetirementWaitPeriod = "fargateTaskRetirementWaitPeriod",
 GuardDutyActivate = "guardDutyActivate",
 DefaultLogDriverMode = "defaultLogDriverMode",
 FargateEventWindows = "fargateEventWindows",
+DualStackIPv6 = "dualStackIPv6",
 } }
 
 crate::string_enum! { SettingType {

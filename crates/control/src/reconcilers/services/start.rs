@@ -15,6 +15,7 @@ use super::eyes::{runs_on_fargate, volume};
 use crate::call::Caller;
 use crate::context::Scope;
 use crate::fleet::Fleet;
+use crate::services::ecs::account_settings;
 use crate::services::ecs::tasks::launch::{self, Launch, Spot};
 use crate::services::ecs::tasks::place::{self, Placed, Seat, Wanted};
 use crate::services::ecs::tasks::subnets::Subnets;
@@ -242,8 +243,12 @@ impl Prepared {
         let can_exec = service.service.enable_execute_command == Some(true);
         let demand =
             launch::demand(&definition.definition, volume.as_ref(), can_exec);
+        let scope = scope(service, order.now);
+        let creator = service.service.created_by.as_deref();
+        let creator = creator.unwrap_or(&scope.caller.arn);
+        let dual_stack = account_settings::dual_stack(tx, &scope, creator);
         Some(Prepared {
-            scope: scope(service, order.now),
+            scope,
             launch: Launch {
                 launch_type,
                 providers: providers(&revision.revision, order),
@@ -262,6 +267,7 @@ impl Prepared {
                     is_counted: false,
                     protected_until: None,
                 }),
+                dual_stack,
                 volume,
                 can_exec,
             },

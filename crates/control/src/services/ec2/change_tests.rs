@@ -55,6 +55,7 @@ async fn new_eni(bed: &TestBed, subnet: &str, groups: &[&str]) {
         security_groups: groups.iter().map(|it| (*it).to_owned()).collect(),
         attachment_id: "9".to_owned(),
         task_arn: "arn:task".to_owned(),
+        wants_ipv6: true,
         now: bed.scope().now,
     };
     let put = bed.cx.transact(|tx| Ok(allocate_eni(tx, request).unwrap()));
@@ -84,12 +85,7 @@ async fn vpcs_have_a_range_that_nothing_else_has() {
             ("CreateVpc", block("127.0.0.0/16"), "InvalidVpc.Range"),
             ("CreateVpc", block("172.31.0.0/20"), "InvalidVpc.Range"),
             ("CreateVpc", block("10.1.128.0/20"), "InvalidVpc.Range"),
-            (
-                "CreateVpc",
-                with("AmazonProvidedIpv6CidrBlock", json!(true)),
-                unserved,
-            ),
-            ("CreateVpc", with("Ipv6CidrBlock", json!("fd00::/56")), unserved),
+            ("CreateVpc", with("Ipv6Pool", json!("ipv6pool-1")), unserved),
             ("CreateVpc", with("Ipv4NetmaskLength", json!(20)), unserved),
             (
                 "CreateVpc",
@@ -99,7 +95,7 @@ async fn vpcs_have_a_range_that_nothing_else_has() {
             ("CreateVpc", with("DryRun", json!(true)), "DryRunOperation"),
             (
                 "AssociateVpcCidrBlock",
-                json!({"VpcId": vpc, "AmazonProvidedIpv6CidrBlock": true}),
+                json!({"VpcId": vpc, "CidrBlock": "10.9.0.0/16"}),
                 unserved,
             ),
         ],
@@ -206,12 +202,18 @@ async fn subnets_are_within_their_vpc_and_apart() {
                 "InvalidParameterValue",
             ),
             (create, with(json!({"VpcId": "vpc-1"})), "InvalidVpcID.NotFound"),
-            (create, with(json!({"Ipv6CidrBlock": "fd00::/64"})), unserved),
+            (
+                create,
+                with(json!({
+                    "CidrBlock": "10.1.9.0/24", "Ipv6CidrBlock": "fd00::/64",
+                })),
+                "InvalidSubnet.Range",
+            ),
             (create, with(json!({"Ipv6Native": true})), unserved),
             (
                 "AssociateSubnetCidrBlock",
                 json!({"SubnetId": subnet, "Ipv6CidrBlock": "fd00::/64"}),
-                unserved,
+                "InvalidSubnet.Range",
             ),
         ],
     )
@@ -225,7 +227,7 @@ async fn subnets_are_within_their_vpc_and_apart() {
     let shown = ok(&bed, "DescribeSubnets", ask).await;
     assert_eq!(shown["Subnets"][0]["MapPublicIpOnLaunch"], true);
     let ipv6 = change("AssignIpv6AddressOnCreation");
-    refused(&bed, vec![(modify, ipv6, unserved)]).await;
+    refused(&bed, vec![(modify, ipv6, "InvalidParameterValue")]).await;
 
     // Not while a task is in it.
     new_eni(&bed, &subnet, &[]).await;

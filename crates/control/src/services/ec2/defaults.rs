@@ -257,6 +257,7 @@ fn rows(account: &str, region: &str, cidr: Cidr) -> Network {
         is_default: true,
         dhcp_options_id: id("dopt", ""),
         association_id: id("vpc-cidr-assoc", ""),
+        ipv6: None,
         dns_support: None,
         dns_hostnames: None,
         tags: Tags::new(),
@@ -274,6 +275,8 @@ fn rows(account: &str, region: &str, cidr: Cidr) -> Network {
         zone_id: format!("{}-az{}", zone_id_stem(region), index + 1),
         default_for_zone: true,
         next_offset: super::eni::RESERVED_FIRST,
+        ipv6: None,
+        assign_ipv6: false,
         map_public_ip: None,
         tags: Tags::new(),
     });
@@ -312,6 +315,11 @@ pub(super) fn default_group(
 pub(super) fn all_out(id: String) -> Rule {
     let anywhere = Cidr { base: Ipv4Addr::UNSPECIFIED, prefix: 0 };
     all_traffic(id, true, RulePeer::Ipv4(anywhere))
+}
+
+/// The same by IPv6, which groups of a VPC with an IPv6 block have as well.
+pub(super) fn all_out_ipv6(id: String) -> Rule {
+    all_traffic(id, true, RulePeer::Ipv6("::/0".to_owned()))
 }
 
 fn all_traffic(id: String, is_egress: bool, peer: RulePeer) -> Rule {
@@ -427,6 +435,7 @@ mod tests {
             security_groups: vec![],
             attachment_id: "a".into(),
             task_arn: "t".into(),
+            wants_ipv6: false,
             now: bed.scope().now,
         };
         let allocated = bed.cx.transact(move |tx| {

@@ -15,7 +15,7 @@ use minato_wire::ec2::{
 
 use super::defaults::{ZONES, ensure, exists, zone_id_stem};
 use super::filter::{Ids, check_dry_run, error, page, passes};
-use super::rows::{EniRow, SecurityGroupRow, SubnetRow, VpcRow};
+use super::rows::{EniRow, Ipv6Block, SecurityGroupRow, SubnetRow, VpcRow};
 use super::shape::{self, describe_eni, describe_subnet};
 use super::{subnets, tags, vpcs};
 use crate::context::{Context, Scope};
@@ -80,6 +80,18 @@ pub(super) async fn describe_vpcs(
         }
         "cidr-block-association.association-id" => one(&row.association_id),
         "cidr-block-association.state" => one("associated"),
+        "ipv6-cidr-block-association.ipv6-cidr-block" => {
+            Some(row.ipv6.iter().map(|it| it.cidr.to_string()).collect())
+        }
+        "ipv6-cidr-block-association.ipv6-pool" => {
+            Some(row.ipv6.iter().map(|_| "Amazon".to_owned()).collect())
+        }
+        "ipv6-cidr-block-association.association-id" => {
+            Some(association_ids(row.ipv6.as_ref()))
+        }
+        "ipv6-cidr-block-association.state" => {
+            Some(association_states(row.ipv6.as_ref()))
+        }
         "dhcp-options-id" => one(&row.dhcp_options_id),
         "is-default" | "isDefault" => one(row.is_default.to_string()),
         "owner-id" => one(&row.account),
@@ -93,6 +105,14 @@ pub(super) async fn describe_vpcs(
         page(found, |r| &r.id, &ids, input.max_results, token)?;
     let vpcs = found.iter().map(|row| shape::describe_vpc(row)).collect();
     Ok(DescribeVpcsResult { vpcs: Some(vpcs), next_token })
+}
+
+fn association_ids(block: Option<&Ipv6Block>) -> Vec<String> {
+    block.iter().map(|block| block.association_id.clone()).collect()
+}
+
+fn association_states(block: Option<&Ipv6Block>) -> Vec<String> {
+    block.iter().map(|_| "associated".to_owned()).collect()
 }
 
 pub(super) async fn describe_subnets(
@@ -111,6 +131,16 @@ pub(super) async fn describe_subnets(
             one(shape::free_addresses(&snapshot, row).to_string())
         }
         "cidr" | "cidrBlock" | "cidr-block" => one(row.cidr.to_string()),
+        "ipv6-cidr-block-association.ipv6-cidr-block" => {
+            Some(row.ipv6.iter().map(|it| it.cidr.to_string()).collect())
+        }
+        "ipv6-cidr-block-association.association-id" => {
+            Some(association_ids(row.ipv6.as_ref()))
+        }
+        "ipv6-cidr-block-association.state" => {
+            Some(association_states(row.ipv6.as_ref()))
+        }
+        "ipv6-native" => one("false"),
         "default-for-az" | "defaultForAz" => {
             one(row.default_for_zone.to_string())
         }
@@ -183,10 +213,12 @@ fn eni_values(
         | "association.association-id"
         | "association.ip-owner-id"
         | "association.public-dns-name"
-        | "ipv6-addresses.ipv6-address"
         | "requester-id" => Some(vec![]),
         "group-id" => Some(row.security_groups.clone()),
         "group-name" => Some(group_names(snapshot, row)),
+        "ipv6-addresses.ipv6-address" => {
+            Some(row.ipv6.iter().map(ToString::to_string).collect())
+        }
         "interface-type" => one("interface"),
         "mac-address" => one(&row.mac),
         "network-interface-id" => one(&row.id),

@@ -1,12 +1,12 @@
 //! Giving tasks their network interfaces.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use minato_store::{Key, Tx};
 use minato_wire::Timestamp;
 
 use super::defaults::DEFAULT_GROUP;
-use super::rows::{Cidr, EniRow, SecurityGroupRow, SubnetRow, Tags};
+use super::rows::{Cidr, Cidr6, EniRow, SecurityGroupRow, SubnetRow, Tags};
 
 /// AWS keeps the network address, the router, the DNS server and one for
 /// later use; the router's is what tasks use as their gateway.
@@ -27,6 +27,8 @@ pub(crate) struct EniRequest {
     /// The id of the ECS attachment (a UUID with dashes).
     pub(crate) attachment_id: String,
     pub(crate) task_arn: String,
+    /// Whether it is to have an IPv6 address where the subnet gives one.
+    pub(crate) wants_ipv6: bool,
     pub(crate) now: Timestamp,
 }
 
@@ -71,7 +73,12 @@ pub(crate) fn gateway(cidr: Cidr) -> Ipv4Addr {
     cidr.at(1)
 }
 
-/// Creates an interface with an address that no other interface has.
+/// The same for IPv6.
+pub(crate) fn gateway_ipv6(cidr: Cidr6) -> Ipv6Addr {
+    cidr.at(1)
+}
+
+/// Creates an interface with addresses that no other interface has.
 pub(crate) fn allocate_eni(
     tx: &mut Tx,
     request: EniRequest,
@@ -84,17 +91,23 @@ pub(crate) fn allocate_eni(
         });
     };
     let security_groups = groups(tx, &request, &subnet)?;
-    let taken = |address| {
-        let key = EniRow::address_key(address);
+    let taken = |key: Key| {
         tx.by_index::<EniRow>(EniRow::BY_ADDRESS, &key).next().is_some()
     };
-    let Some(offset) = free_offset(subnet.cidr, subnet.next_offset, taken)
+    let taken4 = |address: Ipv4Addr| taken(EniRow::address_key(address));
+    let Some(offset) = free_offset(subnet.cidr, subnet.next_offset, taken4)
     else {
         return Err(AllocateEniError::SubnetFull {
             subnet_id: request.subnet_id,
         });
     };
     let address = subnet.cidr.at(offset);
+    let ipv6 = subnet
+        .ipv6
+        .as_ref()
+        .filter(|_| request.wants_ipv6 && subnet.assign_ipv6);
+    let taken6 = |address: Ipv6Addr| taken(EniRow::address_key(address));
+    let ipv6 = ipv6.map(|it| free_ipv6(it.cidr, request.id, taken6));
     tx.put(SubnetRow { next_offset: offset + 1, ..(*subnet).clone() });
     let partition = crate::services::partition_of(&request.region);
     let eni = EniRow {
@@ -104,6 +117,7 @@ pub(crate) fn allocate_eni(
         zone: subnet.zone.clone(),
         zone_id: subnet.zone_id.clone(),
         private_ip: address,
+        ipv6,
         mac: mac_of(address),
         security_groups,
         description: format!(
@@ -176,6 +190,28 @@ fn free_offset(
         .find(|offset| !taken(cidr.at(*offset)))
 }
 
+/// An address of a /64 that may be given out: one at random, as EC2 does, so
+/// that none is soon used again. `number` is a fresh random one.
+fn free_ipv6(
+    cidr: Cidr6,
+    number: u128,
+    taken: impl Fn(Ipv6Addr) -> bool,
+) -> Ipv6Addr {
+    let first = u64::from(RESERVED_FIRST);
+    let count = u64::MAX - first - u64::from(RESERVED_LAST) + 1;
+    let start = folded(number) % count;
+    // Nobody has 2^64 interfaces, so that one is always free.
+    let mut step = 0_u64;
+    loop {
+        let offset = (u128::from(start) + u128::from(step)) % u128::from(count);
+        let address = cidr.at(u128::from(first) + offset);
+        if !taken(address) {
+            return address;
+        }
+        step += 1;
+    }
+}
+
 /// A locally administered address made from the IP address: as unique as it,
 /// and a neighbour's stale ARP entry for a reused address is still right.
 fn mac_of(address: Ipv4Addr) -> String {
@@ -185,7 +221,11 @@ fn mac_of(address: Ipv4Addr) -> String {
 
 /// `prefix-0` and 16 hexadecimal digits, as EC2 writes ids.
 pub(crate) fn hex_id(prefix: &str, number: u128) -> String {
-    // Version and variant bits of a UUID lie in the middle; fold them away.
+    format!("{prefix}-0{:016x}", folded(number))
+}
+
+/// Version and variant bits of a UUID lie in the middle: folded away.
+fn folded(number: u128) -> u64 {
     let folded = (number >> 64) ^ (number & u128::from(u64::MAX));
-    format!("{prefix}-0{folded:016x}")
+    u64::try_from(folded).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use minato_store::{Row, Store, StoreOptions, Tables, TransactError};
 use minato_wire::Timestamp;
@@ -38,6 +38,7 @@ fn request(number: u128, subnet_id: &str) -> EniRequest {
         attachment_id: format!("attachment-{number}"),
         task_arn: "arn:aws:ecs:us-east-1:000000000000:task/default/1"
             .to_owned(),
+        wants_ipv6: false,
         now: Timestamp::from_millis(1),
     }
 }
@@ -218,6 +219,91 @@ proptest! {
         let rows = store.snapshot()
             .scan::<EniRow>(&minato_store::Key::root()).count();
         prop_assert_eq!(rows, live.len());
+    }
+}
+
+/// Gives the first subnet an IPv6 block.
+fn dual_stack(store: &Store) -> (String, Cidr6) {
+    let (subnet, cidr) = (first_subnet(), Cidr6::parse("fd12::/64").unwrap());
+    let id = subnet.clone();
+    store
+        .transact_blocking(move |tx| {
+            let rows: Vec<_> =
+                tx.scan::<SubnetRow>(&minato_store::Key::root()).collect();
+            let row = rows.iter().find(|row| row.id == id).unwrap();
+            let association_id = "subnet-cidr-assoc-1".to_owned();
+            let ipv6 = Some(Ipv6Block { association_id, cidr });
+            tx.put(SubnetRow { ipv6, assign_ipv6: true, ..(**row).clone() });
+            Ok::<_, AllocateEniError>(())
+        })
+        .unwrap();
+    (subnet, cidr)
+}
+
+fn dual(number: u128, subnet: &str) -> EniRequest {
+    EniRequest { wants_ipv6: true, ..request(number, subnet) }
+}
+
+#[test]
+fn an_ipv6_address_is_given_where_task_and_subnet_want_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let (subnet, cidr) = dual_stack(&store);
+    let eni = allocate(&store, dual(9, &subnet)).unwrap();
+    assert!(cidr.holds(Cidr6::around(eni.ipv6.unwrap(), 128)));
+    assert_eq!(allocate(&store, request(10, &subnet)).unwrap().ipv6, None);
+    let other = default_subnets(ACCOUNT, REGION)[1].id.clone();
+    assert_eq!(allocate(&store, dual(11, &other)).unwrap().ipv6, None);
+}
+
+/// As EC2 keeps the first four and the last of a subnet.
+#[test]
+fn addresses_that_are_kept_are_not_given_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let (subnet, cidr) = dual_stack(&store);
+    // The lowest and the highest, and numbers that would be beyond.
+    let mut given: Vec<Ipv6Addr> = vec![];
+    for number in [0, u64::MAX - 5, u64::MAX - 4, u64::MAX] {
+        let eni = allocate(&store, dual(number.into(), &subnet)).unwrap();
+        given.push(eni.ipv6.unwrap());
+    }
+    let last = u128::from(u64::MAX);
+    assert_eq!(given[0], cidr.at(4));
+    assert_eq!(given[1], cidr.at(last - 1));
+    assert!(given.iter().all(|it| *it != cidr.at(last)), "{given:?}");
+    let first: Vec<_> = (0..4).map(|n| cidr.at(n)).collect();
+    assert!(given.iter().all(|it| !first.contains(it)), "{given:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    /// Numbers of few values, so that most of them meet one that is taken.
+    #[test]
+    fn no_ipv6_address_is_ever_given_twice(
+        steps in prop::collection::vec((any::<bool>(), 0_u8..6), 1..60),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(&directory);
+        let (subnet, _) = dual_stack(&store);
+        let mut live: Vec<EniRow> = vec![];
+        for (at, (gives_back, number)) in (0_u128..).zip(steps) {
+            if gives_back && !live.is_empty() {
+                let gone = live.remove(usize::from(number) % live.len());
+                store.transact_blocking(move |tx| {
+                    release_eni(tx, ACCOUNT, REGION, &gone.id);
+                    Ok::<_, AllocateEniError>(())
+                }).unwrap();
+                continue;
+            }
+            // The same when folded, but another number and another id.
+            let number = (at << 64) | (at ^ u128::from(number));
+            let eni = allocate(&store, dual(number, &subnet)).unwrap();
+            prop_assert!(eni.ipv6.is_some());
+            prop_assert!(live.iter().all(|other| other.ipv6 != eni.ipv6));
+            live.retain(|other| other.id != eni.id);
+            live.push(eni);
+        }
     }
 }
 

@@ -10,14 +10,14 @@ use minato_wire::ec2::{
     DescribeSecurityGroupsRequest, DescribeSecurityGroupsResult, ResourceType,
 };
 
-use super::defaults::{DEFAULT_GROUP, all_out};
+use super::defaults::{DEFAULT_GROUP, all_out, all_out_ipv6};
 use super::describe::{network, one, select};
 use super::eni::hex_id;
 use super::filter::{Ids, check_dry_run, error, missing, page};
 use super::permission::PUNCTUATION;
 use super::rows::{EniRow, Rule, RulePeer, SecurityGroupRow, VpcRow};
 use super::shape::{describe_group, group_arn};
-use super::{change, tags};
+use super::{change, tags, vpcs};
 use crate::context::{Context, Scope};
 
 /// The longest name and description (EC2 API reference, CreateSecurityGroup).
@@ -80,8 +80,9 @@ pub(super) async fn create_security_group(
     let specifications = input.tag_specifications.as_deref();
     let kind = ResourceType::SecurityGroup;
     let tags = tags::of_new(specifications, &kind)?;
-    let mut draw = cx.draw(2);
-    let ids = (hex_id("sg", draw.next()), hex_id("sgr", draw.next()));
+    let mut draw = cx.draw(3);
+    let mut id = |kind: &str| hex_id(kind, draw.next());
+    let ids = (id("sg"), id("sgr"), id("sgr"));
     let (account, region) = (scope.account.clone(), scope.region.clone());
     let row = change(cx, scope, move |tx, within| {
         let vpc_id = vpc_of(tx, within, input.vpc_id.as_deref())?;
@@ -104,7 +105,10 @@ pub(super) async fn create_security_group(
                 "The maximum number of security groups has been reached.",
             ));
         }
-        let rules = vec![all_out(ids.1)];
+        let mut rules = vec![all_out(ids.1)];
+        if vpcs::find(tx, within, &vpc_id)?.ipv6.is_some() {
+            rules.push(all_out_ipv6(ids.2));
+        }
         let id = ids.0;
         let row = SecurityGroupRow {
             account,
@@ -134,7 +138,7 @@ fn vpc_of(
     given: Option<&str>,
 ) -> Result<String, ApiError> {
     match given {
-        Some(id) => super::vpcs::find(tx, within, id).map(|vpc| vpc.id.clone()),
+        Some(id) => vpcs::find(tx, within, id).map(|vpc| vpc.id.clone()),
         None => tx
             .scan::<VpcRow>(within)
             .find(|vpc| vpc.is_default)

@@ -10,6 +10,9 @@ pub(crate) mod eni;
 mod eni_tests;
 mod filter;
 mod groups;
+mod ipv6;
+#[cfg(test)]
+mod ipv6_tests;
 mod permission;
 mod routing;
 pub(crate) mod rows;
@@ -51,12 +54,14 @@ const DERIVED: Support = Support::Partial(
 
 operations! {
     served {
+        "AssociateSubnetCidrBlock", Support::Full => ipv6::associate_subnet_cidr_block;
+        "AssociateVpcCidrBlock", Support::Partial("one IPv6 block of a Minato's own range; no second IPv4 block, IPAM or address pools") => ipv6::associate_vpc_cidr_block;
         "AuthorizeSecurityGroupEgress", RULES => rules::authorize_security_group_egress;
         "AuthorizeSecurityGroupIngress", RULES => rules::authorize_security_group_ingress;
         "CreateSecurityGroup", Support::Full => groups::create_security_group;
-        "CreateSubnet", Support::Partial("no IPv6, IPAM or Outposts") => subnets::create_subnet;
+        "CreateSubnet", Support::Partial("no subnets without IPv4, no IPAM or Outposts") => subnets::create_subnet;
         "CreateTags", TAGS => tags::create_tags;
-        "CreateVpc", Support::Partial("no IPv6, IPAM or dedicated tenancy; no two VPCs of a Minato may overlap") => vpcs::create_vpc;
+        "CreateVpc", Support::Partial("IPv6 blocks are unique local ones; no IPAM, address pools or dedicated tenancy; no two VPCs of a Minato may overlap") => vpcs::create_vpc;
         "DeleteSecurityGroup", Support::Full => groups::delete_security_group;
         "DeleteSubnet", Support::Partial("not the default subnets") => subnets::delete_subnet;
         "DeleteTags", TAGS => tags::delete_tags;
@@ -74,8 +79,10 @@ operations! {
         "DescribeVolumes", Support::Partial("only volumes that ECS made for its tasks") => volumes::describe_volumes;
         "DescribeVpcAttribute", Support::Full => vpcs::describe_vpc_attribute;
         "DescribeVpcs", Support::Full => describe::describe_vpcs;
+        "DisassociateSubnetCidrBlock", Support::Full => ipv6::disassociate_subnet_cidr_block;
+        "DisassociateVpcCidrBlock", Support::Full => ipv6::disassociate_vpc_cidr_block;
         "ModifySecurityGroupRules", RULES => rules::modify_security_group_rules;
-        "ModifySubnetAttribute", Support::Partial("mapPublicIpOnLaunch, recorded: tasks have no second, public address") => subnets::modify_subnet_attribute;
+        "ModifySubnetAttribute", Support::Partial("assignIpv6AddressOnCreation; mapPublicIpOnLaunch, recorded: tasks have no second, public address") => subnets::modify_subnet_attribute;
         "ModifyVpcAttribute", Support::Partial("enableDnsSupport and enableDnsHostnames, recorded: tasks use the host's resolver") => vpcs::modify_vpc_attribute;
         "RevokeSecurityGroupEgress", Support::Full => rules::revoke_security_group_egress;
         "RevokeSecurityGroupIngress", Support::Full => rules::revoke_security_group_ingress;

@@ -9,7 +9,7 @@ use minato_wire::ec2::{
 };
 
 use super::filter::{error, missing};
-use super::rows::{Cidr, RulePeer, RuleSpec, canonical_ipv6};
+use super::rows::{Cidr, Cidr6, RulePeer, RuleSpec};
 
 /// The longest description of a rule (EC2 API reference, IpRange).
 const DESCRIPTION_MAX: usize = 255;
@@ -224,7 +224,7 @@ fn ipv4(text: &str) -> Result<RulePeer, ApiError> {
 }
 
 fn ipv6(text: &str) -> Result<RulePeer, ApiError> {
-    let block = canonical_ipv6(text).map(RulePeer::Ipv6);
+    let block = Cidr6::parse(text).map(|it| RulePeer::Ipv6(it.to_string()));
     block.ok_or_else(|| no_block(text))
 }
 

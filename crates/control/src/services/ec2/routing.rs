@@ -96,6 +96,11 @@ pub(super) async fn describe_route_tables(
             let cidrs = routes(vpc).into_iter();
             Some(cidrs.filter_map(|it| it.destination_cidr_block).collect())
         }
+        "route.destination-ipv6-cidr-block" => {
+            let routes = routes(vpc).into_iter();
+            let cidrs = routes.filter_map(|it| it.destination_ipv6_cidr_block);
+            Some(cidrs.collect())
+        }
         "route.gateway-id" => Some(
             routes(vpc).into_iter().filter_map(|it| it.gateway_id).collect(),
         ),
@@ -136,7 +141,7 @@ fn route_table(id: String, vpc: &VpcRow) -> RouteTable {
     }
 }
 
-/// The local route, and the default VPC's way out.
+/// The local routes, and the default VPC's way out.
 fn routes(vpc: &VpcRow) -> Vec<Route> {
     let route = |to: String, gateway: String, origin| Route {
         destination_cidr_block: Some(to),
@@ -147,6 +152,13 @@ fn routes(vpc: &VpcRow) -> Vec<Route> {
     };
     let made = RouteOrigin::CreateRouteTable;
     let mut routes = vec![route(vpc.cidr.to_string(), "local".into(), made)];
+    routes.extend(vpc.ipv6.iter().map(|block| Route {
+        destination_ipv6_cidr_block: Some(block.cidr.to_string()),
+        gateway_id: Some("local".to_owned()),
+        origin: Some(made),
+        state: Some(RouteState::Active),
+        ..Route::default()
+    }));
     if vpc.is_default {
         let gateway = id_of("igw", &vpc.id);
         let made = RouteOrigin::CreateRoute;
@@ -198,19 +210,30 @@ pub(super) async fn describe_network_acls(
 /// All in and all out, as default network ACLs are.
 fn acl(snapshot: &Snapshot, id: String, vpc: &VpcRow) -> NetworkAcl {
     let entry = |egress, number, action| NetworkAclEntry {
-        cidr_block: Some("0.0.0.0/0".to_owned()),
         egress: Some(egress),
         protocol: Some("-1".to_owned()),
         rule_action: Some(action),
         rule_number: Some(number),
         ..NetworkAclEntry::default()
     };
-    // The last one is shown as `*`.
+    let ipv4 = |egress, number, action| NetworkAclEntry {
+        cidr_block: Some("0.0.0.0/0".to_owned()),
+        ..entry(egress, number, action)
+    };
+    let ipv6 = |egress, number, action| NetworkAclEntry {
+        ipv6_cidr_block: Some("::/0".to_owned()),
+        ..entry(egress, number, action)
+    };
+    // The last one of each family is shown as `*`; IPv6 has its own where the
+    // VPC has a block of it.
     let entries = [true, false].into_iter().flat_map(|egress| {
-        [
-            entry(egress, 100, RuleAction::Allow),
-            entry(egress, 32_767, RuleAction::Deny),
-        ]
+        let mut entries = vec![ipv4(egress, 100, RuleAction::Allow)];
+        if vpc.ipv6.is_some() {
+            entries.push(ipv6(egress, 101, RuleAction::Allow));
+            entries.push(ipv6(egress, 32_768, RuleAction::Deny));
+        }
+        entries.push(ipv4(egress, 32_767, RuleAction::Deny));
+        entries
     });
     let associations = subnets(snapshot, vpc);
     let associations = associations.iter().map(|it| NetworkAclAssociation {

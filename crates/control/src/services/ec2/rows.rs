@@ -1,7 +1,7 @@
 //! What EC2 keeps: VPCs, subnets, security groups, network interfaces.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use minato_store::{Key, Row};
 use minato_wire::Timestamp;
@@ -53,14 +53,62 @@ impl Cidr {
     }
 }
 
-/// A block of IPv6 addresses in its canonical form, such as `2001:db8::/32`.
-pub(crate) fn canonical_ipv6(text: &str) -> Option<String> {
-    let (base, prefix) = text.split_once('/')?;
-    let base: Ipv6Addr = base.parse().ok()?;
-    let prefix = read_prefix(prefix, 128)?;
-    let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-    let base = Ipv6Addr::from(u128::from(base) & mask);
-    Some(format!("{base}/{prefix}"))
+/// A block of IPv6 addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cidr6 {
+    /// The first address.
+    pub(crate) base: Ipv6Addr,
+    /// How many leading bits are fixed: 56 of a VPC, 64 of a subnet.
+    pub(crate) prefix: u8,
+}
+
+impl Cidr6 {
+    /// The block of `prefix` bits that an address is in.
+    pub(crate) fn around(address: Ipv6Addr, prefix: u8) -> Cidr6 {
+        let base = Ipv6Addr::from(u128::from(address) & mask6(prefix));
+        Cidr6 { base, prefix }
+    }
+
+    /// The address at an offset from the first.
+    pub(crate) fn at(self, offset: u128) -> Ipv6Addr {
+        Ipv6Addr::from(u128::from(self.base).wrapping_add(offset))
+    }
+
+    /// Reads `2001:db8::/32`; address bits beyond the prefix are cleared.
+    pub(crate) fn parse(text: &str) -> Option<Cidr6> {
+        let (base, prefix) = text.split_once('/')?;
+        let base: Ipv6Addr = base.parse().ok()?;
+        Some(Cidr6::around(base, read_prefix(prefix, 128)?))
+    }
+
+    /// Whether some address is in both blocks.
+    pub(crate) fn overlaps(self, other: Cidr6) -> bool {
+        let mask = mask6(self.prefix.min(other.prefix));
+        (u128::from(self.base) ^ u128::from(other.base)) & mask == 0
+    }
+
+    /// Whether all of `other` is in this block.
+    pub(crate) fn holds(self, other: Cidr6) -> bool {
+        self.prefix <= other.prefix && self.overlaps(other)
+    }
+}
+
+fn mask6(prefix: u8) -> u128 {
+    u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0)
+}
+
+impl std::fmt::Display for Cidr6 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.base, self.prefix)
+    }
+}
+
+/// A VPC's or a subnet's block of IPv6 addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ipv6Block {
+    /// `vpc-cidr-assoc-` or `subnet-cidr-assoc-` and 17 digits.
+    pub(crate) association_id: String,
+    pub(crate) cidr: Cidr6,
 }
 
 /// A prefix length without sign or leading zeros.
@@ -86,6 +134,9 @@ pub(crate) struct VpcRow {
     pub(crate) dhcp_options_id: String,
     /// Of the association with its CIDR block.
     pub(crate) association_id: String,
+    /// Its IPv6 block, if it has one.
+    #[serde(default)]
+    pub(crate) ipv6: Option<Ipv6Block>,
     /// The attribute `enableDnsSupport`, where it was set.
     #[serde(default)]
     pub(crate) dns_support: Option<bool>,
@@ -118,6 +169,12 @@ pub(crate) struct SubnetRow {
     /// Where the search for a free address starts: behind the last one given
     /// out, so that an address rests as long as possible before it is reused.
     pub(crate) next_offset: u32,
+    /// Its IPv6 block, if it has one.
+    #[serde(default)]
+    pub(crate) ipv6: Option<Ipv6Block>,
+    /// The attribute `assignIpv6AddressOnCreation`.
+    #[serde(default)]
+    pub(crate) assign_ipv6: bool,
     /// The attribute `mapPublicIpOnLaunch`, where it was set.
     #[serde(default)]
     pub(crate) map_public_ip: Option<bool>,
@@ -247,6 +304,9 @@ pub(crate) struct EniRow {
     pub(crate) zone: String,
     pub(crate) zone_id: String,
     pub(crate) private_ip: Ipv4Addr,
+    /// Its IPv6 address, if it has one.
+    #[serde(default)]
+    pub(crate) ipv6: Option<Ipv6Addr>,
     pub(crate) mac: String,
     pub(crate) security_groups: Vec<String>,
     /// The ARN of the ECS attachment, as Fargate writes it.
@@ -262,7 +322,7 @@ pub(crate) struct EniRow {
 impl EniRow {
     /// Index over the ids of its security groups.
     pub(crate) const BY_GROUP: &'static str = "group";
-    /// Index over the address alone: hosts serve all accounts and regions,
+    /// Index over each address alone: hosts serve all accounts and regions,
     /// so one address may be in use once in the whole of a Minato.
     pub(crate) const BY_ADDRESS: &'static str = "address";
     /// Index over the subnet's id.
@@ -273,8 +333,11 @@ impl EniRow {
         Key::of([account, region, id])
     }
 
-    pub(crate) fn address_key(address: Ipv4Addr) -> Key {
-        Key::of([address.octets()])
+    pub(crate) fn address_key(address: impl Into<IpAddr>) -> Key {
+        match address.into() {
+            IpAddr::V4(address) => Key::of([address.octets()]),
+            IpAddr::V6(address) => Key::of([address.octets()]),
+        }
     }
 
     /// The name that EC2's DNS gives the address.
@@ -302,11 +365,13 @@ impl Row for EniRow {
             .iter()
             .map(|id| (EniRow::BY_GROUP, scope.with(id)));
         let address = EniRow::address_key(self.private_ip);
+        let ipv6 = self.ipv6.map(EniRow::address_key);
         groups
             .chain([
                 (EniRow::BY_ADDRESS, address),
                 (EniRow::BY_SUBNET, scope.with(&self.subnet_id)),
             ])
+            .chain(ipv6.map(|address| (EniRow::BY_ADDRESS, address)))
             .collect()
     }
 }

@@ -2,18 +2,21 @@
 
 use minato_store::{Key, Snapshot};
 use minato_wire::ec2::{
-    AttachmentStatus, GroupIdentifier, HostnameType, NetworkInterface,
-    NetworkInterfaceAttachment, NetworkInterfacePrivateIpAddress,
+    AttachmentStatus, GroupIdentifier, HostnameType, IpSource,
+    Ipv6AddressAttribute, NetworkInterface, NetworkInterfaceAttachment,
+    NetworkInterfaceIpv6Address, NetworkInterfacePrivateIpAddress,
     NetworkInterfaceStatus, NetworkInterfaceType,
     PrivateDnsNameOptionsOnLaunch, ReferencedSecurityGroup, SecurityGroup,
-    SecurityGroupRule, Subnet, SubnetState, Tenancy, Vpc,
+    SecurityGroupRule, Subnet, SubnetCidrBlockState, SubnetCidrBlockStateCode,
+    SubnetIpv6CidrBlockAssociation, SubnetState, Tenancy, Vpc,
     VpcCidrBlockAssociation, VpcCidrBlockState, VpcCidrBlockStateCode,
-    VpcState,
+    VpcIpv6CidrBlockAssociation, VpcState,
 };
 
 use super::eni::usable;
 use super::rows::{
-    EniRow, Rule, RulePeer, RuleSpec, SecurityGroupRow, SubnetRow, VpcRow,
+    EniRow, Ipv6Block, Rule, RulePeer, RuleSpec, SecurityGroupRow, SubnetRow,
+    VpcRow,
 };
 use super::{permission, tags};
 use crate::services::partition_of;
@@ -31,12 +34,59 @@ pub(super) fn describe_vpc(row: &VpcRow) -> Vpc {
                 status_message: None,
             }),
         }]),
+        ipv6_cidr_block_association_set: Some(
+            row.ipv6
+                .iter()
+                .map(|it| {
+                    let state = VpcCidrBlockStateCode::Associated;
+                    vpc_ipv6(&row.region, it, state)
+                })
+                .collect(),
+        ),
         dhcp_options_id: Some(row.dhcp_options_id.clone()),
         instance_tenancy: Some(Tenancy::Default),
         is_default: Some(row.is_default),
         state: Some(VpcState::Available),
         tags: tags::shown(&row.tags),
         ..Vpc::default()
+    }
+}
+
+/// A VPC's association with its IPv6 block.
+pub(super) fn vpc_ipv6(
+    region: &str,
+    block: &Ipv6Block,
+    state: VpcCidrBlockStateCode,
+) -> VpcIpv6CidrBlockAssociation {
+    VpcIpv6CidrBlockAssociation {
+        association_id: Some(block.association_id.clone()),
+        ipv6_cidr_block: Some(block.cidr.to_string()),
+        ipv6_cidr_block_state: Some(VpcCidrBlockState {
+            state: Some(state),
+            status_message: None,
+        }),
+        network_border_group: Some(region.to_owned()),
+        ipv6_pool: Some("Amazon".to_owned()),
+        // No address of it means anything beyond the host (ADR 0019).
+        ipv6_address_attribute: Some(Ipv6AddressAttribute::Private),
+        ip_source: Some(IpSource::Amazon),
+    }
+}
+
+/// A subnet's association with its IPv6 block.
+pub(super) fn subnet_ipv6(
+    block: &Ipv6Block,
+    state: SubnetCidrBlockStateCode,
+) -> SubnetIpv6CidrBlockAssociation {
+    SubnetIpv6CidrBlockAssociation {
+        association_id: Some(block.association_id.clone()),
+        ipv6_cidr_block: Some(block.cidr.to_string()),
+        ipv6_cidr_block_state: Some(SubnetCidrBlockState {
+            state: Some(state),
+            status_message: None,
+        }),
+        ipv6_address_attribute: Some(Ipv6AddressAttribute::Private),
+        ip_source: Some(IpSource::Amazon),
     }
 }
 
@@ -70,7 +120,13 @@ pub(super) fn describe_subnet(snapshot: &Snapshot, row: &SubnetRow) -> Subnet {
         // no second, public one.
         map_public_ip_on_launch: Some(row.maps_public_ip()),
         map_customer_owned_ip_on_launch: Some(false),
-        assign_ipv6_address_on_creation: Some(false),
+        assign_ipv6_address_on_creation: Some(row.assign_ipv6),
+        ipv6_cidr_block_association_set: Some(
+            row.ipv6
+                .iter()
+                .map(|it| subnet_ipv6(it, SubnetCidrBlockStateCode::Associated))
+                .collect(),
+        ),
         ipv6_native: Some(false),
         enable_dns64: Some(false),
         private_dns_name_options_on_launch: Some(
@@ -190,7 +246,17 @@ pub(super) fn describe_eni(
         description: Some(row.description.clone()),
         groups: Some(groups.collect()),
         interface_type: Some(NetworkInterfaceType::Interface),
-        ipv6_addresses: Some(vec![]),
+        ipv6_address: row.ipv6.map(|address| address.to_string()),
+        ipv6_addresses: Some(
+            row.ipv6
+                .iter()
+                .map(|address| NetworkInterfaceIpv6Address {
+                    ipv6_address: Some(address.to_string()),
+                    is_primary_ipv6: Some(false),
+                    ..NetworkInterfaceIpv6Address::default()
+                })
+                .collect(),
+        ),
         mac_address: Some(row.mac.clone()),
         owner_id: Some(row.account.clone()),
         private_dns_name: Some(row.private_dns_name()),

@@ -12,10 +12,10 @@ use minato_wire::ec2::{
 use super::defaults::{ZONES, zone_id_stem};
 use super::eni::{RESERVED_FIRST, hex_id};
 use super::filter::{Ids, check_dry_run, error};
-use super::rows::{EniRow, SubnetRow};
+use super::rows::{Cidr, Cidr6, EniRow, Ipv6Block, SubnetRow, VpcRow};
 use super::shape::describe_subnet;
 use super::vpcs::{self, read_cidr, refuse};
-use super::{change, tags};
+use super::{change, ipv6, tags};
 use crate::context::{Context, Scope};
 use crate::services::Empty;
 
@@ -27,7 +27,11 @@ pub(super) fn ids(given: &[String]) -> Ids<'_> {
     Ids { given, prefix: "subnet-", code: "InvalidSubnetID", noun: "subnet ID" }
 }
 
-fn find(tx: &Tx, within: &Key, id: &str) -> Result<Arc<SubnetRow>, ApiError> {
+pub(super) fn find(
+    tx: &Tx,
+    within: &Key,
+    id: &str,
+) -> Result<Arc<SubnetRow>, ApiError> {
     let found = tx.get::<SubnetRow>(&within.with(id));
     ids(&[id.to_owned()]).check(|_| found.is_some())?;
     found.ok_or_else(|| error("InvalidSubnetID.NotFound", id))
@@ -70,15 +74,48 @@ fn zone(
     })
 }
 
+/// Refuses blocks that are not of the VPC, or that another subnet has.
+fn check_room(
+    tx: &Tx,
+    within: &Key,
+    vpc: &VpcRow,
+    cidr: Cidr,
+    block: Option<Cidr6>,
+) -> Result<(), ApiError> {
+    if !vpc.cidr.holds(cidr) {
+        return Err(error(
+            "InvalidSubnet.Range",
+            format!("The CIDR '{cidr}' is invalid."),
+        ));
+    }
+    let key = within.with(&vpc.id);
+    let known: Vec<_> =
+        tx.by_index::<SubnetRow>(SubnetRow::BY_VPC, &key).collect();
+    if known.iter().any(|subnet| subnet.cidr.overlaps(cidr)) {
+        return Err(error(
+            "InvalidSubnet.Conflict",
+            format!("The CIDR '{cidr}' conflicts with another subnet"),
+        ));
+    }
+    if let Some(block) = block {
+        ipv6::check_block(tx, within, vpc, block)?;
+    }
+    if known.len() >= SUBNETS_MAX {
+        return Err(error(
+            "SubnetLimitExceeded",
+            "The maximum number of subnets has been reached.",
+        ));
+    }
+    Ok(())
+}
+
 pub(super) async fn create_subnet(
     cx: &Context,
     scope: &Scope,
     input: CreateSubnetRequest,
 ) -> Result<CreateSubnetResult, ApiError> {
     check_dry_run(input.dry_run)?;
-    let has_ipv6 =
-        input.ipv6_cidr_block.is_some() || input.ipv6_native == Some(true);
-    refuse(has_ipv6, "IPv6 blocks of subnets")?;
+    refuse(input.ipv6_native == Some(true), "subnets without IPv4")?;
     refuse(input.outpost_arn.is_some(), "Outposts")?;
     let has_ipam = input.ipv4_ipam_pool_id.is_some()
         || input.ipv4_netmask_length.is_some()
@@ -86,49 +123,38 @@ pub(super) async fn create_subnet(
         || input.ipv6_netmask_length.is_some();
     refuse(has_ipam, "IPAM pools")?;
     let cidr = read_cidr(input.cidr_block.as_deref(), "InvalidSubnet.Range")?;
+    let block = input.ipv6_cidr_block.as_deref();
+    let block = block.map(ipv6::read_block).transpose()?;
     let (zone, zone_id) = zone(
         &scope.region,
         input.availability_zone.as_deref(),
         input.availability_zone_id.as_deref(),
     )?;
     let specifications = input.tag_specifications.as_deref();
+    let mut draw = cx.draw(2);
     let mut row = SubnetRow {
         account: scope.account.clone(),
         region: scope.region.clone(),
-        id: hex_id("subnet", cx.ids.uuid()),
+        id: hex_id("subnet", draw.next()),
         vpc_id: input.vpc_id.unwrap_or_default(),
         cidr,
         zone,
         zone_id,
         default_for_zone: false,
         next_offset: RESERVED_FIRST,
+        ipv6: block.map(|cidr| Ipv6Block {
+            association_id: hex_id("subnet-cidr-assoc", draw.next()),
+            cidr,
+        }),
+        // EC2 API reference, ModifySubnetAttribute: off unless it is set.
+        assign_ipv6: false,
         map_public_ip: None,
         tags: tags::of_new(specifications, &ResourceType::Subnet)?,
     };
     let row = change(cx, scope, move |tx, within| {
         let vpc = vpcs::find(tx, within, &row.vpc_id)?;
         row.vpc_id.clone_from(&vpc.id);
-        if !vpc.cidr.holds(cidr) {
-            return Err(error(
-                "InvalidSubnet.Range",
-                format!("The CIDR '{cidr}' is invalid."),
-            ));
-        }
-        let key = within.with(&vpc.id);
-        let known: Vec<_> =
-            tx.by_index::<SubnetRow>(SubnetRow::BY_VPC, &key).collect();
-        if known.iter().any(|subnet| subnet.cidr.overlaps(cidr)) {
-            return Err(error(
-                "InvalidSubnet.Conflict",
-                format!("The CIDR '{cidr}' conflicts with another subnet"),
-            ));
-        }
-        if known.len() >= SUBNETS_MAX {
-            return Err(error(
-                "SubnetLimitExceeded",
-                "The maximum number of subnets has been reached.",
-            ));
-        }
+        check_room(tx, within, &vpc, cidr, block)?;
         tx.put(row.clone());
         Ok(row)
     })
@@ -178,24 +204,33 @@ pub(super) async fn modify_subnet_attribute(
     let is_on = |given: &Option<minato_wire::ec2::AttributeBooleanValue>| {
         given.as_ref().and_then(|given| given.value) == Some(true)
     };
-    let ipv6 = is_on(&input.assign_ipv6_address_on_creation)
-        || is_on(&input.enable_dns64)
-        || is_on(&input.enable_resource_name_dns_aaaa_record_on_launch);
-    refuse(ipv6, "IPv6 in subnets")?;
+    refuse(is_on(&input.enable_dns64), "DNS64")?;
     let outposts = is_on(&input.map_customer_owned_ip_on_launch)
         || input.customer_owned_ipv4_pool.is_some()
         || input.enable_lni_at_device_index.is_some()
         || is_on(&input.disable_lni_at_device_index);
     refuse(outposts, "Outposts")?;
     let names = is_on(&input.enable_resource_name_dns_a_record_on_launch)
+        || is_on(&input.enable_resource_name_dns_aaaa_record_on_launch)
         || input
             .private_dns_hostname_type_on_launch
             .is_some_and(|it| it != minato_wire::ec2::HostnameType::IpName);
     refuse(names, "host names from resource names")?;
     let map = input.map_public_ip_on_launch.and_then(|given| given.value);
+    let assign =
+        input.assign_ipv6_address_on_creation.and_then(|given| given.value);
     let id = input.subnet_id.unwrap_or_default();
     change(cx, scope, move |tx, within| {
         let mut row = SubnetRow::clone(&*find(tx, within, &id)?);
+        if assign == Some(true) && row.ipv6.is_none() {
+            return Err(error(
+                "InvalidParameterValue",
+                format!(
+                    "Invalid value 'true' for assignIpv6AddressOnCreation.                      The subnet '{id}' has no IPv6 CIDR block."
+                ),
+            ));
+        }
+        row.assign_ipv6 = assign.unwrap_or(row.assign_ipv6);
         row.map_public_ip = map.or(row.map_public_ip);
         tx.put(row);
         Ok(Empty {})

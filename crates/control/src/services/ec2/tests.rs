@@ -62,6 +62,7 @@ async fn interfaces_are_found_by_what_ecs_tells_of_them() {
         security_groups: vec![],
         attachment_id: "9".to_owned(),
         task_arn: "arn:task".to_owned(),
+        wants_ipv6: false,
         now: bed.scope().now,
     };
     let eni = bed

@@ -10,13 +10,13 @@ use minato_wire::ec2::{
     ModifyVpcAttributeRequest, ResourceType, Tenancy, VpcAttributeName,
 };
 
-use super::defaults::{self, DEFAULT_GROUP, default_group};
+use super::defaults::{self, DEFAULT_GROUP, all_out_ipv6, default_group};
 use super::describe::network;
 use super::eni::hex_id;
 use super::filter::{Ids, check_dry_run, error, missing};
-use super::rows::{Cidr, SecurityGroupRow, SubnetRow, VpcRow};
+use super::rows::{Cidr, Ipv6Block, SecurityGroupRow, SubnetRow, VpcRow};
 use super::shape::describe_vpc;
-use super::{change, tags};
+use super::{change, ipv6, tags};
 use crate::context::{Context, Scope};
 use crate::services::Empty;
 
@@ -108,17 +108,8 @@ fn check_free(tx: &Tx, cidr: Cidr, reserved: &[Cidr]) -> Result<(), ApiError> {
     }
 }
 
-pub(super) async fn create_vpc(
-    cx: &Context,
-    scope: &Scope,
-    input: CreateVpcRequest,
-) -> Result<CreateVpcResult, ApiError> {
-    check_dry_run(input.dry_run)?;
-    let has_ipv6 = input.amazon_provided_ipv6_cidr_block == Some(true)
-        || input.ipv6_cidr_block.is_some()
-        || input.ipv6_pool.is_some()
-        || input.ipv6_cidr_block_network_border_group.is_some();
-    refuse(has_ipv6, "IPv6 blocks of VPCs")?;
+/// Refuses what CreateVpc can ask for and Minato has not.
+fn check_served(input: &CreateVpcRequest) -> Result<(), ApiError> {
     let has_ipam = input.ipv4_ipam_pool_id.is_some()
         || input.ipv4_netmask_length.is_some()
         || input.ipv6_ipam_pool_id.is_some()
@@ -128,7 +119,23 @@ pub(super) async fn create_vpc(
     refuse(control, "VPC encryption controls")?;
     let is_shared =
         matches!(input.instance_tenancy, None | Some(Tenancy::Default));
-    refuse(!is_shared, "dedicated tenancy")?;
+    refuse(!is_shared, "dedicated tenancy")
+}
+
+pub(super) async fn create_vpc(
+    cx: &Context,
+    scope: &Scope,
+    input: CreateVpcRequest,
+) -> Result<CreateVpcResult, ApiError> {
+    check_dry_run(input.dry_run)?;
+    check_served(&input)?;
+    let has_ipv6 = ipv6::is_asked(
+        &scope.region,
+        input.amazon_provided_ipv6_cidr_block,
+        input.ipv6_cidr_block.as_deref(),
+        input.ipv6_pool.as_deref(),
+        input.ipv6_cidr_block_network_border_group.as_deref(),
+    )?;
     let cidr = read_cidr(input.cidr_block.as_deref(), "InvalidVpc.Range")?;
     let specifications = input.tag_specifications.as_deref();
     let tags = tags::of_new(specifications, &ResourceType::Vpc)?;
@@ -138,10 +145,12 @@ pub(super) async fn create_vpc(
         .iter()
         .filter_map(|range| Cidr::parse(range))
         .collect();
-    let mut draw = cx.draw(5);
+    let mut draw = cx.draw(8);
+    let number = draw.next();
     let mut id = |kind: &str| hex_id(kind, draw.next());
     let vpc = (id("vpc"), id("vpc-cidr-assoc"));
     let group = (id("sg"), [id("sgr"), id("sgr")]);
+    let for_ipv6 = (id("vpc-cidr-assoc"), id("sgr"));
     let (account, region) = (scope.account.clone(), scope.region.clone());
     let row = change(cx, scope, move |tx, within| {
         check_free(tx, cidr, &reserved)?;
@@ -153,6 +162,14 @@ pub(super) async fn create_vpc(
             ));
         }
         let default = known.iter().find(|vpc| vpc.is_default);
+        let (association_id, rule_id) = for_ipv6;
+        let ipv6 = match has_ipv6 {
+            true => {
+                let cidr = ipv6::free_block(tx, number)?;
+                Some(Ipv6Block { association_id, cidr })
+            }
+            false => None,
+        };
         let row = VpcRow {
             account,
             region,
@@ -163,11 +180,16 @@ pub(super) async fn create_vpc(
                 .map(|vpc| vpc.dhcp_options_id.clone())
                 .unwrap_or_default(),
             association_id: vpc.1,
+            ipv6,
             dns_support: None,
             dns_hostnames: None,
             tags,
         };
-        tx.put(default_group(&row, group.0, group.1));
+        let mut group = default_group(&row, group.0, group.1);
+        if has_ipv6 {
+            group.rules.push(all_out_ipv6(rule_id));
+        }
+        tx.put(group);
         tx.put(row.clone());
         Ok(row)
     })

@@ -30,6 +30,9 @@ fn values(name: SettingName) -> &'static [&'static str] {
         SettingName::AwsvpcTrunking
         | SettingName::FargateFIPSMode
         | SettingName::FargateEventWindows => &["disabled", "enabled"],
+        // On in all regions where it was not switched off (developer guide,
+        // "Amazon ECS account settings").
+        SettingName::DualStackIPv6 => &["enabled", "disabled"],
         SettingName::ContainerInsights => &["disabled", "enabled", "enhanced"],
         SettingName::TagResourceAuthorization => &["on", "off"],
         SettingName::FargateTaskRetirementWaitPeriod => &["7", "0", "14"],
@@ -109,6 +112,17 @@ fn effective(
 pub(super) fn container_insights(rows: &Tx, scope: &Scope) -> String {
     let caller = &scope.caller.arn;
     effective(rows, scope, caller, SettingName::ContainerInsights)
+}
+
+/// The `dualStackIPv6` setting of tasks that a principal starts, or a service
+/// that it created.
+pub(crate) fn dual_stack(
+    rows: &impl Read,
+    scope: &Scope,
+    principal: &str,
+) -> bool {
+    let name = SettingName::DualStackIPv6;
+    effective(rows, scope, principal, name) == "enabled"
 }
 
 fn setting(name: SettingName, value: String, principal: String) -> Setting {

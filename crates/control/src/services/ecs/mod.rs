@@ -1,6 +1,6 @@
 //! Amazon ECS.
 
-mod account_settings;
+pub(crate) mod account_settings;
 mod attributes;
 pub(crate) mod capacity_providers;
 pub(crate) mod clusters;

@@ -18,7 +18,7 @@ use minato_wire::acs::{
 
 use super::Peer;
 use crate::services::ec2::defaults::DEFAULT_GROUP;
-use crate::services::ec2::eni::gateway;
+use crate::services::ec2::eni::{gateway, gateway_ipv6};
 use crate::services::ec2::rows::{
     EniRow, Rule, RulePeer, SecurityGroupRow, SubnetRow,
 };
@@ -49,7 +49,10 @@ impl Touched {
         for change in commit.of::<SubnetRow>() {
             // Every interface moves the place of the search for a free
             // address, which no host need know.
-            let shape = |row: &SubnetRow| (row.id.clone(), row.cidr);
+            let shape = |row: &SubnetRow| {
+                let ipv6 = row.ipv6.as_ref().map(|block| block.cidr);
+                (row.id.clone(), row.cidr, ipv6)
+            };
             self.has_subnets |= change.before.as_deref().map(shape)
                 != change.after.as_deref().map(shape);
         }
@@ -100,6 +103,7 @@ pub(super) fn firewall(rows: &Snapshot, peer: &Peer) -> (Firewall, Interest) {
         interest.rules.extend(ids.map(|id| within.with(id)));
         interfaces.push(FirewallInterface {
             address: eni.private_ip.to_string(),
+            address_ipv6: eni.ipv6.map(|address| address.to_string()),
             group_ids: eni.security_groups.clone(),
         });
     }
@@ -112,7 +116,10 @@ pub(super) fn firewall(rows: &Snapshot, peer: &Peer) -> (Firewall, Interest) {
     }
     let members = interest.members.iter().map(|key| {
         let members = rows.by_index::<EniRow>(EniRow::BY_GROUP, key);
-        let members = members.map(|it| it.private_ip.to_string());
+        let members = members.flat_map(|it| {
+            let ipv6 = it.ipv6.map(|address| address.to_string());
+            [it.private_ip.to_string()].into_iter().chain(ipv6)
+        });
         FirewallMembers {
             group_id: last_part(key),
             addresses: routers(rows, key).chain(members).collect(),
@@ -141,7 +148,11 @@ fn routers(rows: &Snapshot, group: &Key) -> impl Iterator<Item = String> {
         let subnets = rows.scan::<SubnetRow>(&within);
         subnets.filter(move |subnet| subnet.vpc_id == group.vpc_id)
     });
-    subnets.map(|subnet| gateway(subnet.cidr).to_string())
+    subnets.flat_map(|subnet| {
+        let ipv6 = subnet.ipv6.as_ref();
+        let ipv6 = ipv6.map(|block| gateway_ipv6(block.cidr).to_string());
+        [gateway(subnet.cidr).to_string()].into_iter().chain(ipv6)
+    })
 }
 
 /// Whether two firewalls say the same, whenever they were made.
@@ -180,6 +191,11 @@ fn subnets(rows: &Snapshot, peer: &Peer) -> Vec<FirewallSubnet> {
         id: row.id.clone(),
         cidr: row.cidr.to_string(),
         gateway: gateway(row.cidr).to_string(),
+        cidr_ipv6: row.ipv6.as_ref().map(|it| it.cidr.to_string()),
+        gateway_ipv6: row
+            .ipv6
+            .as_ref()
+            .map(|it| gateway_ipv6(it.cidr).to_string()),
     };
     found.values().map(|row| describe(row)).collect()
 }

@@ -55,6 +55,7 @@ fn eni(last: u8, groups: &[&str]) -> EniRow {
         zone: "us-east-1a".into(),
         zone_id: "use1-az1".into(),
         private_ip: Ipv4Addr::new(172, 31, 0, last),
+        ipv6: None,
         mac: String::new(),
         security_groups: groups.iter().map(|it| (*it).to_owned()).collect(),
         description: String::new(),
@@ -76,6 +77,8 @@ fn subnet(account: &str, id: &str, third: u8) -> SubnetRow {
         zone_id: "use1-az1".into(),
         default_for_zone: true,
         next_offset: 4,
+        ipv6: None,
+        assign_ipv6: false,
         map_public_ip: None,
         tags: Tags::new(),
     }
@@ -241,4 +244,36 @@ async fn hosts_are_members_of_the_default_group() {
     };
     assert_eq!(members("sg-1"), ["172.31.0.1", "172.31.16.1", "172.31.0.7"]);
     assert_eq!(members("sg-2"), ["172.31.0.7"]);
+}
+
+#[tokio::test]
+async fn hosts_hear_of_ipv6_as_of_ipv4() {
+    use crate::services::ec2::rows::{Cidr6, Ipv6Block};
+    let bed = two_hosts().await;
+    let change = |tx: &mut Tx| {
+        let row = subnet(ACCOUNT, "subnet-1", 0);
+        let ipv6 = Some(Ipv6Block {
+            association_id: "subnet-cidr-assoc-1".into(),
+            cidr: Cidr6::parse("fd12::/64").unwrap(),
+        });
+        tx.put(SubnetRow { ipv6, ..row });
+    };
+    assert_eq!(touched(&bed, change).await, [0, 1, 2]);
+    apply(&bed, |tx| {
+        let row = eni(7, &["sg-web"]);
+        tx.put(EniRow { ipv6: Some("fd12::7".parse().unwrap()), ..row });
+    })
+    .await;
+    let rows = bed.cx.snapshot();
+    let (web, _) = firewall(&rows, &peer(0));
+    assert_eq!(web.subnets[0].cidr_ipv6.as_deref(), Some("fd12::/64"));
+    assert_eq!(web.subnets[0].gateway_ipv6.as_deref(), Some("fd12::1"));
+    assert_eq!(web.subnets[1].cidr_ipv6, None);
+    assert_eq!(web.interfaces[0].address_ipv6.as_deref(), Some("fd12::7"));
+    assert_eq!(web.interfaces[1].address_ipv6, None);
+    let (db, _) = firewall(&rows, &peer(1));
+    assert_eq!(
+        db.members[0].addresses,
+        ["172.31.0.7", "fd12::7", "172.31.0.8"]
+    );
 }

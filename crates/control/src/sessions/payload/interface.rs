@@ -1,9 +1,9 @@
 //! A task's network interface as its agent needs it.
 
 use minato_store::{Key, Snapshot};
-use minato_wire::acs::{ElasticNetworkInterface, Ipv4Address};
+use minato_wire::acs::{ElasticNetworkInterface, Ipv4Address, Ipv6Address};
 
-use crate::services::ec2::eni::gateway;
+use crate::services::ec2::eni::{gateway, gateway_ipv6};
 use crate::services::ec2::rows::{EniRow, SubnetRow};
 use crate::tables::Task;
 
@@ -17,6 +17,7 @@ pub(super) fn describe(
     let eni = rows.get::<EniRow>(&key)?;
     let subnet = Key::of([&eni.account, &eni.region, &eni.subnet_id]);
     let subnet = rows.get::<SubnetRow>(&subnet)?;
+    let block = subnet.ipv6.as_ref().filter(|_| eni.ipv6.is_some());
     Some(ElasticNetworkInterface {
         attachment_arn: Some(eni.description.clone()),
         ec2_id: eni.id.clone(),
@@ -25,6 +26,17 @@ pub(super) fn describe(
             private_address: eni.private_ip.to_string(),
             primary: Some(true),
         }],
+        ipv6_addresses: eni
+            .ipv6
+            .iter()
+            .map(|address| Ipv6Address {
+                address: address.to_string(),
+                primary: Some(true),
+            })
+            .collect(),
+        subnet_gateway_ipv6_address: block.map(|block| {
+            format!("{}/{}", gateway_ipv6(block.cidr), block.cidr.prefix)
+        }),
         subnet_gateway_ipv4_address: Some(format!(
             "{}/{}",
             gateway(subnet.cidr),

@@ -3,32 +3,33 @@
 //! Decides which connections a change interrupts, and is what the kernel's
 //! rules are tested against.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use super::{Direction, Firewall, GroupRule, ICMP, Peer, Traffic};
+use super::{Direction, Firewall, GroupRule, ICMP, ICMPV6, Peer, Traffic};
 use crate::network::Protocol;
+use crate::network::family::IpFamily;
 
 /// As much of a packet as rules look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Packet {
     pub(super) protocol: u8,
-    pub(super) source: Ipv4Addr,
-    pub(super) destination: Ipv4Addr,
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
     /// The destination port of protocols that have ports.
     pub(super) port: u16,
-    /// Type and code of ICMP.
+    /// Type and code of ICMP, for IPv6 too.
     pub(super) icmp: (u8, u8),
 }
 
 impl Packet {
-    fn peer(&self, direction: Direction) -> Ipv4Addr {
+    fn peer(&self, direction: Direction) -> IpAddr {
         match direction {
             Direction::Ingress => self.source,
             Direction::Egress => self.destination,
         }
     }
 
-    fn interface(&self, direction: Direction) -> Ipv4Addr {
+    fn interface(&self, direction: Direction) -> IpAddr {
         match direction {
             Direction::Ingress => self.destination,
             Direction::Egress => self.source,
@@ -44,7 +45,7 @@ impl Firewall {
     }
 
     /// Whether AWS would not track a connection: a rule lets everybody in (or
-    /// out) for it, and another all answers back. Such a one is interrupted
+    /// out) for it, and another all answers back, both in its family. Such a one is interrupted
     /// when the rules go; a tracked one is not. ICMP is always tracked.
     /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html>
     pub(super) fn is_untracked(
@@ -58,19 +59,21 @@ impl Firewall {
             Direction::Egress => Direction::Ingress,
         };
         let interface = packet.interface(direction);
+        let family = IpFamily::of(interface);
         has_ports
             && self.rules(interface, direction).any(|rule| {
-                rule.is_for_everybody() && self.matches(rule, direction, packet)
+                rule.is_for_everybody(family)
+                    && self.matches(rule, direction, packet)
             })
             && self.rules(interface, back).any(|rule| {
-                rule.is_for_everybody()
+                rule.is_for_everybody(family)
                     && rule.traffic.has_all_ports(packet.protocol)
             })
     }
 
     pub(super) fn rules(
         &self,
-        interface: Ipv4Addr,
+        interface: IpAddr,
         direction: Direction,
     ) -> impl Iterator<Item = &GroupRule> {
         let groups = self.interfaces.get(&interface).into_iter().flatten();
@@ -100,9 +103,11 @@ impl Firewall {
 }
 
 impl GroupRule {
-    pub(super) fn is_for_everybody(&self) -> bool {
+    pub(super) fn is_for_everybody(&self, family: IpFamily) -> bool {
         match &self.peer {
-            Peer::Range(range) => range.prefix_len() == 0,
+            Peer::Range(range) => {
+                range.prefix_len() == 0 && range.family() == family
+            }
             Peer::Group(_) => false,
         }
     }
@@ -121,6 +126,11 @@ impl Traffic {
                     && kind.is_none_or(|kind| packet.icmp.0 == kind)
                     && code.is_none_or(|code| packet.icmp.1 == code)
             }
+            Traffic::Icmpv6 { kind, code } => {
+                packet.protocol == ICMPV6
+                    && kind.is_none_or(|kind| packet.icmp.0 == kind)
+                    && code.is_none_or(|code| packet.icmp.1 == code)
+            }
             Traffic::Number(number) => packet.protocol == number,
         }
     }
@@ -131,7 +141,7 @@ impl Traffic {
             Traffic::Ports { protocol, first, last } => {
                 protocol.number() == number && (first, last) == (0, u16::MAX)
             }
-            Traffic::Icmp { .. } => false,
+            Traffic::Icmp { .. } | Traffic::Icmpv6 { .. } => false,
             Traffic::Number(own) => own == number,
         }
     }

@@ -8,6 +8,7 @@ use std::io;
 
 use super::evaluate::Packet;
 use super::{Direction, Firewall};
+use crate::network::family::IpFamily;
 use crate::network::flows::{self, Original};
 
 /// Interrupts what `before` let through untracked and `after` does not allow.
@@ -38,10 +39,11 @@ fn takes_away(before: &Firewall, after: &Firewall) -> bool {
         {
             return false;
         }
+        let family = IpFamily::of(*address);
         [Direction::Ingress, Direction::Egress].into_iter().any(|direction| {
             before.rules(*address, direction).any(|rule| {
                 let mut now = after.rules(*address, direction);
-                rule.is_for_everybody() && !now.any(|other| other == rule)
+                rule.is_for_everybody(family) && !now.any(|other| other == rule)
             })
         })
     })

@@ -1,35 +1,41 @@
 //! Keeps tasks and containers from using addresses that are not theirs.
 //!
 //! Who has CAP_NET_RAW or CAP_NET_ADMIN can send what it likes. Where its
-//! frames enter the bridge, interface, hardware address and IPv4 address must
-//! be those of one attachment, in ARP as well; nothing else enters. That is
-//! EC2's source check.
+//! frames enter the bridge, interface, hardware address and IP address must
+//! be those of one attachment, in ARP and neighbour discovery as well; nothing
+//! else enters. That is EC2's source check. An attachment without an IPv6
+//! address sends no IPv6 at all, and none is a router.
 //!
 //! ```text
 //! table bridge minato-NAME-sg {
-//!   set ports  { ifname: all ports of our bridges }
-//!   set owners { ifname . ether_addr . ipv4_addr }
+//!   set ports   { ifname: all ports of our bridges }
+//!   set owners  { ifname . ether_addr . ipv4_addr }
+//!   set owners6 { ifname . ether_addr . ipv6_addr }
 //!   chain guard { prerouting: other ports, accept; IPv4 and ARP of an owner,
-//!                 accept; drop }
+//!                 accept; neighbour advertisements of an owner about its own
+//!                 address, accept, others drop; router messages and
+//!                 redirects, drop; IPv6 of an owner, accept; drop }
 //! }
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::error::DoingStep;
+use super::super::family::{IpFamily, octets};
 use super::super::netlink::{Request, Socket, text};
 use super::super::nft::{
-    self, HOOK_PREROUTING, Hook, KeyPart, Layer, NFPROTO_BRIDGE, Rule, Set,
-    for_bridges, interface_key,
+    self, HOOK_PREROUTING, Hook, KeyPart, Layer, NFPROTO_BRIDGE, NFPROTO_IPV4,
+    NFPROTO_IPV6, Rule, Set, for_bridges, interface_key,
 };
 use super::super::route::{self, Link, ignoring, is};
 use super::super::{Inner, MacAddress, NetworkStepError};
-use super::table_name;
+use super::{ICMPV6, table_name};
 
 const PORTS: &str = "ports";
 const OWNERS: &str = "owners";
+const OWNERS6: &str = "owners6";
 const GUARD: Hook<'static> = Hook {
     chain: "guard",
     kind: "filter",
@@ -38,6 +44,10 @@ const GUARD: Hook<'static> = Hook {
 };
 const ETHER_TYPE_IPV4: u16 = 0x0800;
 const ETHER_TYPE_ARP: u16 = 0x0806;
+const ETHER_TYPE_IPV6: u16 = 0x86dd;
+/// Of ICMPv6 (RFC 4861).
+const ADVERTISEMENT: u8 = 136;
+const ROUTERS_AND_REDIRECTS: [u8; 3] = [133, 134, 137];
 
 /// What the kernel was told of the bridge's ports.
 #[derive(Debug, Default)]
@@ -47,6 +57,8 @@ pub(in crate::network) struct Guard {
     ports: BTreeSet<String>,
     /// The key of each port's one entry.
     owners: BTreeMap<String, Vec<u8>>,
+    /// The same for those that have an IPv6 address.
+    owners6: BTreeMap<String, Vec<u8>>,
     /// Those whose interface is being made: it may not be there yet.
     attaching: BTreeSet<String>,
 }
@@ -105,8 +117,10 @@ impl Inner {
             guard.ports.insert(text(&key));
         }
         for key in keys(&mut netfilter, &table, OWNERS).doing(STEP)? {
-            let name = text(key.get(..16).unwrap_or_default());
-            guard.owners.insert(name, key);
+            guard.owners.insert(port_of(&key), key);
+        }
+        for key in keys(&mut netfilter, &table, OWNERS6).doing(STEP)? {
+            guard.owners6.insert(port_of(&key), key);
         }
         Ok(())
     }
@@ -117,24 +131,31 @@ impl Inner {
         port: &str,
         mac: MacAddress,
         ip: Ipv4Addr,
+        ipv6: Option<Ipv6Addr>,
     ) -> Result<(), NetworkStepError> {
         let table = table_name(&self.config.name);
         let mut guard = self.guard.lock();
-        let owner = owner_key(port, mac, ip);
+        let owner = owner_key(port, mac, ip.into());
+        let owner6 = ipv6.map(|ip| owner_key(port, mac, ip.into()));
         let before = guard.owners.get(port).cloned();
-        let is_same = before.as_ref() == Some(&owner);
+        let before6 = guard.owners6.get(port).cloned();
+        let is_same = before.as_ref() == Some(&owner) && before6 == owner6;
         if !guard.is_on || is_same && guard.ports.contains(port) {
             return Ok(());
         }
-        let (ports, owners) = sets(&table);
+        let Sets { ports, owners, owners6 } = sets(&table);
         let mut requests = nft::set_add(ports, &[interface_key(port)]);
-        if let Some(before) = before {
-            requests.extend(nft::set_remove(owners, &[before]));
-        }
+        requests.extend(nft::set_remove(owners, before.as_slice()));
         requests.extend(nft::set_add(owners, std::slice::from_ref(&owner)));
+        requests.extend(nft::set_remove(owners6, before6.as_slice()));
+        requests.extend(nft::set_add(owners6, owner6.as_slice()));
         send(&mut Socket::netfilter()?, requests).doing(STEP)?;
         guard.ports.insert(port.to_owned());
         guard.owners.insert(port.to_owned(), owner);
+        match owner6 {
+            Some(owner6) => guard.owners6.insert(port.to_owned(), owner6),
+            None => guard.owners6.remove(port),
+        };
         Ok(())
     }
 
@@ -145,10 +166,18 @@ impl Inner {
     ) -> Result<(), NetworkStepError> {
         let table = table_name(&self.config.name);
         let mut guard = self.guard.lock();
-        let Some(owner) = guard.owners.remove(port) else { return Ok(()) };
-        let requests = nft::set_remove(sets(&table).1, &[owner]);
-        ignoring(send(&mut Socket::netfilter()?, requests), libc::ENOENT)
-            .doing(STEP)
+        let (owner, owner6) =
+            (guard.owners.remove(port), guard.owners6.remove(port));
+        let Sets { owners, owners6, .. } = sets(&table);
+        // Each by itself: one that is gone must not keep the other.
+        for (set, key) in [(owners, owner), (owners6, owner6)] {
+            let requests = nft::set_remove(set, key.as_slice());
+            if !requests.is_empty() {
+                let sent = send(&mut Socket::netfilter()?, requests);
+                ignoring(sent, libc::ENOENT).doing(STEP)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts the table back where it is gone, and forgets ports that are.
@@ -169,15 +198,17 @@ impl Inner {
         let gone: Vec<_> =
             guard.ports.iter().filter(is_gone).cloned().collect();
         let is_there = tables(netfilter).doing(STEP)?.contains(&table);
-        let (ports, owners) = sets(&table);
+        let Sets { ports, owners, owners6 } = sets(&table);
         let mut requests = Vec::new();
         for port in &gone {
             guard.ports.remove(port);
             let owner = guard.owners.remove(port);
+            let owner6 = guard.owners6.remove(port);
             if is_there {
-                let owner = owner.as_slice();
+                let (owner, owner6) = (owner.as_slice(), owner6.as_slice());
                 requests.extend(nft::set_remove(ports, &[interface_key(port)]));
                 requests.extend(nft::set_remove(owners, owner));
+                requests.extend(nft::set_remove(owners6, owner6));
             }
         }
         if !is_there {
@@ -185,8 +216,11 @@ impl Inner {
             let names: Vec<_> =
                 guard.ports.iter().map(|p| interface_key(p)).collect();
             let keys: Vec<_> = guard.owners.values().cloned().collect();
+            let keys6: Vec<_> = guard.owners6.values().cloned().collect();
             let elements = nft::set_add(ports, &names).into_iter();
-            let elements = elements.chain(nft::set_add(owners, &keys));
+            let elements = elements
+                .chain(nft::set_add(owners, &keys))
+                .chain(nft::set_add(owners6, &keys6));
             requests.extend(elements.map(for_bridges));
             return netfilter.transaction(&requests).doing(STEP);
         }
@@ -206,12 +240,13 @@ fn links() -> Result<Vec<Link>, NetworkStepError> {
 
 /// Makes the table unless it exists, and its rules anew.
 fn set_up(table: &str) -> Vec<Request> {
-    let (ports, owners) = sets(table);
-    let owner = [KeyPart::Interface, KeyPart::Mac, KeyPart::Ipv4];
+    let Sets { ports, owners, owners6 } = sets(table);
+    let owner = |ip| [KeyPart::Interface, KeyPart::Mac, ip];
     let mut requests = vec![
         nft::table_create(table),
         nft::set_create(ports, &[KeyPart::Interface], 1),
-        nft::set_create(owners, &owner, 2),
+        nft::set_create(owners, &owner(KeyPart::Ipv4), 2),
+        nft::set_create(owners6, &owner(KeyPart::Ipv6), 3),
         nft::chain_create(table, &GUARD),
         nft::chain_flush(table, GUARD.chain),
     ];
@@ -220,37 +255,56 @@ fn set_up(table: &str) -> Vec<Request> {
     requests.into_iter().map(for_bridges).collect()
 }
 
-fn rules() -> [Rule; 4] {
+fn rules() -> Vec<Rule> {
     let rule = Rule::default;
     let sender = (Layer::Link, 6);
-    // Sender's addresses in an IPv4 header, and in ARP over Ethernet.
-    let ipv4 = (Layer::Network, 12);
+    // Sender's addresses in an IP header, in ARP over Ethernet, and the
+    // address that a neighbour advertisement is about.
+    let ipv4 = (Layer::Network, IpFamily::V4.source());
+    let ipv6 = (Layer::Network, IpFamily::V6.source());
     let (arp_mac, arp_ip) = ((Layer::Network, 8), (Layer::Network, 14));
-    [
+    let target = (Layer::Transport, 8);
+    let owner =
+        |rule: Rule, mac, ip| rule.owner_in_set(IpFamily::V4, mac, ip, OWNERS);
+    let owner6 =
+        |rule: Rule, ip| rule.owner_in_set(IpFamily::V6, sender, ip, OWNERS6);
+    let by_ipv6 = || rule().ether_type(ETHER_TYPE_IPV6);
+    let icmpv6 = |kind| by_ipv6().protocol(ICMPV6).transport_byte(0, kind);
+    let arp = rule().ether_type(ETHER_TYPE_ARP);
+    let mut rules = vec![
         rule().in_through_set(PORTS, false).accept(),
-        rule()
-            .ether_type(ETHER_TYPE_IPV4)
-            .owner_in_set(sender, ipv4, OWNERS)
-            .accept(),
-        rule()
-            .ether_type(ETHER_TYPE_ARP)
-            .owner_in_set(sender, arp_ip, OWNERS)
-            .owner_in_set(arp_mac, arp_ip, OWNERS)
-            .accept(),
-        rule().drop(),
-    ]
+        owner(rule().ether_type(ETHER_TYPE_IPV4), sender, ipv4).accept(),
+        owner(owner(arp, sender, arp_ip), arp_mac, arp_ip).accept(),
+        owner6(owner6(icmpv6(ADVERTISEMENT), ipv6), target).accept(),
+        icmpv6(ADVERTISEMENT).drop(),
+    ];
+    rules.extend(ROUTERS_AND_REDIRECTS.map(|kind| icmpv6(kind).drop()));
+    rules.extend([owner6(by_ipv6(), ipv6).accept(), rule().drop()]);
+    rules
 }
 
-fn sets(table: &str) -> (Set<'_>, Set<'_>) {
-    (Set { table, name: PORTS }, Set { table, name: OWNERS })
+/// The sets of the table.
+struct Sets<'a> {
+    ports: Set<'a>,
+    owners: Set<'a>,
+    owners6: Set<'a>,
 }
 
-fn owner_key(port: &str, mac: MacAddress, ip: Ipv4Addr) -> Vec<u8> {
+fn sets(table: &str) -> Sets<'_> {
+    let set = |name| Set { table, name };
+    Sets { ports: set(PORTS), owners: set(OWNERS), owners6: set(OWNERS6) }
+}
+
+fn owner_key(port: &str, mac: MacAddress, ip: IpAddr) -> Vec<u8> {
     let mut key = interface_key(port);
     key.extend_from_slice(&mac.0);
     key.extend_from_slice(&[0, 0]);
-    key.extend_from_slice(&ip.octets());
+    key.extend_from_slice(&octets(ip));
     key
+}
+
+fn port_of(key: &[u8]) -> String {
+    text(key.get(..16).unwrap_or_default())
 }
 
 fn send(netfilter: &mut Socket, requests: Vec<Request>) -> io::Result<()> {
@@ -278,17 +332,18 @@ pub(in crate::network) fn tables(
     nft::table_names(netfilter, NFPROTO_BRIDGE)
 }
 
-/// Deletes the tables of both families; those that are gone are no failure.
+/// Deletes the tables of all families; those that are gone are no failure.
 pub(in crate::network) fn delete_all(
     netfilter: &mut Socket,
     name: &str,
 ) -> io::Result<()> {
     let table = table_name(name);
-    let request = nft::table_delete(&table);
-    ignoring(netfilter.transaction(&[request]), libc::ENOENT)?;
-    if tables(netfilter)?.contains(&table) {
-        let request = for_bridges(nft::table_delete(&table));
-        ignoring(netfilter.transaction(&[request]), libc::ENOENT)?;
+    for family in [NFPROTO_IPV4, NFPROTO_IPV6, NFPROTO_BRIDGE] {
+        // A kernel without the family has none of its tables.
+        if nft::table_names(netfilter, family)?.contains(&table) {
+            let request = nft::table_delete(&table).of_family(family);
+            ignoring(netfilter.transaction(&[request]), libc::ENOENT)?;
+        }
     }
     Ok(())
 }

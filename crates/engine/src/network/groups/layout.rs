@@ -1,17 +1,23 @@
 //! The kernel's objects for a firewall, and the way from one to another.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Direction, Firewall, GroupRule, ICMP, Peer, Traffic, table_name};
+use super::{
+    Direction, Firewall, GroupRule, ICMP, ICMPV6, Peer, Traffic, table_name,
+};
+use crate::network::family::{IpFamily, octets};
 use crate::network::netlink::Request;
 use crate::network::nft::{
-    self, HOOK_POSTROUTING, HOOK_PREROUTING, Hook, KeyPart, Rule, Set, Verdicts,
+    self, HOOK_POSTROUTING, HOOK_PREROUTING, Hook, Rule, Set, Verdicts,
 };
-use crate::network::{Ipv4Cidr, Protocol, open};
+use crate::network::{IpCidr, Protocol, open};
 
 const RESOLVERS: &str = "resolvers";
 const ICMP_REDIRECT: u8 = 5;
+/// Of ICMPv6 (RFC 4861): who has an address, and who says so.
+const NEIGHBOUR: [u8; 2] = [135, 136];
+const ICMPV6_REDIRECT: u8 = 137;
 const DNS_PORT: u16 = 53;
 /// Chains' names are `in-` or `out-` and a group's id.
 const GROUP_ID_MAX: usize = 40;
@@ -31,28 +37,44 @@ const IN: Hook<'static> = Hook {
     priority: -150,
 };
 
-/// Everything in the table but the two chains that start it all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Everything in a family's table but the two chains that start it all.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
+    pub(super) family: IpFamily,
     /// Addresses by the set's name.
-    pub(super) sets: BTreeMap<String, BTreeSet<Ipv4Addr>>,
+    pub(super) sets: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Rules by the chain's name.
     pub(super) chains: BTreeMap<String, Vec<Rule>>,
     /// Chains by the interface's address, once for what comes in and once for
     /// what goes out.
-    pub(super) ingress: BTreeMap<Ipv4Addr, String>,
-    pub(super) egress: BTreeMap<Ipv4Addr, String>,
+    pub(super) ingress: BTreeMap<IpAddr, String>,
+    pub(super) egress: BTreeMap<IpAddr, String>,
 }
 
 impl Layout {
-    /// The objects for `firewall`.
+    fn empty(family: IpFamily) -> Layout {
+        Layout {
+            family,
+            sets: BTreeMap::new(),
+            chains: BTreeMap::new(),
+            ingress: BTreeMap::new(),
+            egress: BTreeMap::new(),
+        }
+    }
+
+    /// The objects for `firewall` in one family's table.
     pub(super) fn of(
         firewall: &Firewall,
-        resolvers: &BTreeSet<Ipv4Addr>,
+        resolvers: &BTreeSet<IpAddr>,
+        family: IpFamily,
     ) -> Layout {
-        let mut layout = Layout::default();
-        layout.sets.insert(RESOLVERS.to_owned(), resolvers.clone());
-        for (address, groups) in &firewall.interfaces {
+        let mut layout = Layout::empty(family);
+        let resolvers = layout.of_family(resolvers);
+        layout.sets.insert(RESOLVERS.to_owned(), resolvers);
+        let interfaces = firewall.interfaces.iter();
+        for (address, groups) in
+            interfaces.filter(|(it, _)| IpFamily::of(**it) == family)
+        {
             for direction in [Direction::Ingress, Direction::Egress] {
                 let chain = layout.chain_of(firewall, direction, groups);
                 if let Some(chain) = chain {
@@ -61,6 +83,11 @@ impl Layout {
             }
         }
         layout
+    }
+
+    fn of_family(&self, addresses: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        let is_ours = |it: &&IpAddr| IpFamily::of(**it) == self.family;
+        addresses.iter().filter(is_ours).copied().collect()
     }
 
     /// The chain of a combination of groups, made with all that it needs;
@@ -105,15 +132,22 @@ impl Layout {
             Direction::Ingress => &group.ingress,
             Direction::Egress => &group.egress,
         };
-        let compiled =
-            rules.iter().filter_map(|rule| compile(rule, direction)).collect();
+        let family = self.family;
+        let compiled = rules
+            .iter()
+            .filter_map(|rule| compile(rule, direction, family))
+            .collect();
         self.chains.insert(name, compiled);
         for rule in rules {
             let Peer::Group(peer) = &rule.peer else { continue };
             if is_group_id(peer) {
+                let name = set_name(peer);
+                if self.sets.contains_key(&name) {
+                    continue;
+                }
                 let members = firewall.members.get(peer);
-                let members = || members.cloned().unwrap_or_default();
-                self.sets.entry(set_name(peer)).or_insert_with(members);
+                let members = members.map(|all| self.of_family(all));
+                self.sets.insert(name, members.unwrap_or_default());
             }
         }
     }
@@ -121,7 +155,7 @@ impl Layout {
     fn map_mut(
         &mut self,
         direction: Direction,
-    ) -> &mut BTreeMap<Ipv4Addr, String> {
+    ) -> &mut BTreeMap<IpAddr, String> {
         match direction {
             Direction::Ingress => &mut self.ingress,
             Direction::Egress => &mut self.egress,
@@ -138,25 +172,26 @@ impl Layout {
         ];
         for (n, direction) in (1..).zip([Direction::Ingress, Direction::Egress])
         {
-            requests.push(nft::verdicts_create(map(table, direction), n));
+            let (map, key) = (map(table, direction), self.family.key());
+            requests.push(nft::verdicts_create(map, key, n));
         }
         requests.push(nft::set_create(
             Set { table, name: RESOLVERS },
-            &[KeyPart::Ipv4],
+            &[self.family.key()],
             3,
         ));
         for hook in [OUT, IN] {
             requests.push(nft::chain_create(table, &hook));
         }
         let (bridge, _) = open::bridge_names(name);
-        for (hook, rule) in base_rules(&bridge) {
+        for (hook, rule) in base_rules(&bridge, self.family) {
             requests.push(nft::rule_append(table, hook.chain, &rule));
         }
         let resolvers = (RESOLVERS.to_owned(), BTreeSet::new());
-        let empty =
-            Layout { sets: BTreeMap::from([resolvers]), ..Layout::default() };
+        let mut empty = Layout::empty(self.family);
+        empty.sets.extend([resolvers]);
         requests.extend(self.changes(table, &empty));
-        requests
+        self.family.all(requests)
     }
 
     /// What leads from `before` to this; empty where they are the same.
@@ -191,7 +226,7 @@ impl Layout {
                 requests.push(nft::set_delete(Set { table, name }));
             }
         }
-        requests
+        self.family.all(requests)
     }
 
     /// New sets, and what differs in others.
@@ -203,11 +238,12 @@ impl Layout {
             let set = Set { table, name };
             let old = before.sets.get(name);
             if old.is_none() {
-                requests.push(nft::set_create(set, &[KeyPart::Ipv4], id));
+                let key = [self.family.key()];
+                requests.push(nft::set_create(set, &key, id));
             }
             let old = old.unwrap_or(&none);
-            let keys = |addresses: &mut dyn Iterator<Item = &Ipv4Addr>| {
-                addresses.map(|a| a.octets().to_vec()).collect::<Vec<_>>()
+            let keys = |addresses: &mut dyn Iterator<Item = &IpAddr>| {
+                addresses.map(|a| octets(*a)).collect::<Vec<_>>()
             };
             let gone = keys(&mut old.difference(now));
             let new = keys(&mut now.difference(old));
@@ -245,35 +281,78 @@ impl Layout {
 }
 
 /// The rules that all packets of the bridge meet.
-pub(super) fn base_rules(bridge: &str) -> Vec<(Hook<'static>, Rule)> {
+pub(super) fn base_rules(
+    bridge: &str,
+    family: IpFamily,
+) -> Vec<(Hook<'static>, Rule)> {
     let rule = Rule::default;
     let from = || rule().in_through(true, bridge);
     let to = || rule().out_through(true, bridge);
-    let link_local = Ipv4Cidr::new(Ipv4Addr::new(169, 254, 0, 0), 16)
-        .unwrap_or_else(|| unreachable!("16 bits are a prefix"));
     let ask = |protocol: Protocol| {
-        let from = from().destination_in_set(RESOLVERS);
+        let from = from().destination_in_set(family, RESOLVERS);
         from.protocol(protocol.number()).ports(DNS_PORT, DNS_PORT).accept()
     };
     let map = |direction| map("", direction).name;
-    let egress = from().verdict_of_source(map(Direction::Egress));
-    let ingress = to().verdict_of_destination(map(Direction::Ingress));
-    // Tasks are no neighbours of each other: the way through the host is the
-    // only one, so nobody is to be told of a shorter one.
-    let redirect = to().protocol(ICMP).transport_byte(0, ICMP_REDIRECT);
-    vec![
-        (OUT, from().known_connection().accept()),
-        // The task endpoint, instance metadata, time: not subject to groups.
-        (OUT, from().destination_in(link_local).accept()),
+    let egress = from().verdict_of_source(family, map(Direction::Egress));
+    let ingress = to().verdict_of_destination(family, map(Direction::Ingress));
+    let mut rules = vec![(OUT, from().known_connection().accept())];
+    rules.extend(link_rules(bridge, family));
+    rules.extend([
         (OUT, ask(Protocol::Udp)),
         (OUT, ask(Protocol::Tcp)),
         (OUT, egress),
         (OUT, from().drop()),
-        (IN, redirect.drop()),
         (IN, to().known_connection().accept()),
         (IN, ingress),
         (IN, to().drop()),
-    ]
+    ]);
+    rules
+}
+
+/// What is not subject to groups, or never passes whatever they say. Tasks
+/// are no neighbours of each other: the way through the host is the only one,
+/// so nobody is to be told of a shorter one.
+fn link_rules(bridge: &str, family: IpFamily) -> Vec<(Hook<'static>, Rule)> {
+    let rule = Rule::default;
+    let from = || rule().in_through(true, bridge);
+    let to = || rule().out_through(true, bridge);
+    if family == IpFamily::V4 {
+        // The task endpoint, instance metadata, time.
+        let link_local = range(Ipv4Addr::new(169, 254, 0, 0), 16);
+        let redirect = to().protocol(ICMP).transport_byte(0, ICMP_REDIRECT);
+        return vec![
+            (OUT, from().destination_in(link_local).accept()),
+            (IN, redirect.drop()),
+        ];
+    }
+    let link_local = range(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+    let multicast = range(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8);
+    let on_link = range(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0), 16);
+    let mut rules = Vec::new();
+    for kind in NEIGHBOUR {
+        // Between a task and the host, never on behalf of others: such a
+        // message must not become a way round the groups.
+        let find = |rule: Rule| {
+            rule.protocol(ICMPV6).transport_byte(0, kind).unforwarded()
+        };
+        rules.extend([
+            (OUT, find(from()).destination_in(on_link).accept()),
+            (OUT, find(from()).for_this_host().accept()),
+            (IN, find(to()).accept()),
+        ]);
+    }
+    let redirect = to().protocol(ICMPV6).transport_byte(0, ICMPV6_REDIRECT);
+    rules.extend([
+        (OUT, from().destination_in(link_local).drop()),
+        (OUT, from().destination_in(multicast).drop()),
+        (IN, redirect.drop()),
+    ]);
+    rules
+}
+
+fn range(address: impl Into<IpAddr>, prefix_len: u8) -> IpCidr {
+    IpCidr::new(address.into(), prefix_len)
+        .unwrap_or_else(|| unreachable!("prefixes here are short"))
 }
 
 fn map(table: &str, direction: Direction) -> Verdicts<'_> {
@@ -312,10 +391,16 @@ fn is_group_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= GROUP_ID_MAX && id.chars().all(is_fine)
 }
 
-/// A group's rule for the kernel; `None` where it can never match.
-fn compile(rule: &GroupRule, direction: Direction) -> Option<Rule> {
+/// A group's rule for the kernel; `None` where it can never match in the
+/// family.
+fn compile(
+    rule: &GroupRule,
+    direction: Direction,
+    family: IpFamily,
+) -> Option<Rule> {
     let compiled = Rule::default();
     let compiled = match &rule.peer {
+        Peer::Range(range) if range.family() != family => return None,
         Peer::Range(range) if range.prefix_len() == 0 => compiled,
         Peer::Range(range) => match direction {
             Direction::Ingress => compiled.source_in(*range),
@@ -323,8 +408,12 @@ fn compile(rule: &GroupRule, direction: Direction) -> Option<Rule> {
         },
         Peer::Group(group) if !is_group_id(group) => return None,
         Peer::Group(group) => match direction {
-            Direction::Ingress => compiled.source_in_set(&set_name(group)),
-            Direction::Egress => compiled.destination_in_set(&set_name(group)),
+            Direction::Ingress => {
+                compiled.source_in_set(family, &set_name(group))
+            }
+            Direction::Egress => {
+                compiled.destination_in_set(family, &set_name(group))
+            }
         },
     };
     let compiled = match rule.traffic {
@@ -338,16 +427,21 @@ fn compile(rule: &GroupRule, direction: Direction) -> Option<Rule> {
             }
         }
         Traffic::Icmp { kind, code } => {
-            let compiled = compiled.protocol(ICMP);
-            let parts = [(0, kind), (1, code)];
-            parts.into_iter().fold(compiled, |compiled, (offset, value)| {
-                match value {
-                    Some(value) => compiled.transport_byte(offset, value),
-                    None => compiled,
-                }
-            })
+            messages(compiled.protocol(ICMP), kind, code)
+        }
+        Traffic::Icmpv6 { kind, code } => {
+            messages(compiled.protocol(ICMPV6), kind, code)
         }
         Traffic::Number(number) => compiled.protocol(number),
     };
     Some(compiled.accept())
+}
+
+/// Matches the type and code of ICMP.
+fn messages(rule: Rule, kind: Option<u8>, code: Option<u8>) -> Rule {
+    let parts = [(0, kind), (1, code)];
+    parts.into_iter().fold(rule, |rule, (offset, value)| match value {
+        Some(value) => rule.transport_byte(offset, value),
+        None => rule,
+    })
 }

@@ -20,6 +20,11 @@
 //! }
 //! ```
 //!
+//! Where the host has IPv6 there is the same in `table ip6 minato-NAME-sg`. In
+//! it, neighbour discovery between a task and the host is always let through,
+//! and nothing else to addresses of the link or of multicast. ARP needs no
+//! such rule, since it is not IP.
+//!
 //! An address without an entry gets nothing in and nothing out. A change is
 //! one transaction of what differs, so that there is no moment at which more
 //! is allowed than before or after it. The kernel keeps the table when Minato
@@ -34,17 +39,20 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::error::DoingStep;
+use super::family::IpFamily;
 use super::netlink::Socket;
+use super::nft;
 use super::{
-    Inner, Ipv4Cidr, NetworkStepError, Protocol, firewall, resolv_conf,
+    Inner, IpCidr, Ipv4Cidr, NetworkStepError, Protocol, firewall, resolv_conf,
 };
 use layout::Layout;
 
-/// ICMP's protocol number.
+/// The protocol numbers of ICMP, for IPv4 and for IPv6.
 const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
 
 /// What the security groups of this host's interfaces allow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,16 +61,16 @@ pub struct Firewall {
     /// digits and dashes, 40 at most. Others are as if they had no rules.
     pub groups: BTreeMap<String, SecurityGroup>,
     /// The addresses, on all hosts, of groups that rules refer to.
-    pub members: BTreeMap<String, BTreeSet<Ipv4Addr>>,
-    /// The groups of each interface of this host.
-    pub interfaces: BTreeMap<Ipv4Addr, BTreeSet<String>>,
+    pub members: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// The groups of each interface of this host, by each of its addresses.
+    pub interfaces: BTreeMap<IpAddr, BTreeSet<String>>,
 }
 
 impl Firewall {
     /// Has the groups that one of `hosts` is in have all of `range`, too: on
     /// AWS, containers in bridge mode share their instance's interface, and
     /// with it its groups.
-    fn take_in(&mut self, hosts: &BTreeSet<Ipv4Addr>, range: Ipv4Cidr) {
+    fn take_in(&mut self, hosts: &BTreeSet<IpAddr>, range: Ipv4Cidr) {
         let members = &self.members;
         let has_host = |peer: &Peer| match peer {
             Peer::Range(_) => false,
@@ -76,7 +84,7 @@ impl Firewall {
                 let more: Vec<GroupRule> = more
                     .map(|rule| GroupRule {
                         traffic: rule.traffic,
-                        peer: Peer::Range(range),
+                        peer: Peer::Range(range.into()),
                     })
                     .collect();
                 rules.extend(more);
@@ -124,6 +132,13 @@ pub enum Traffic {
         /// Their code.
         code: Option<u8>,
     },
+    /// ICMP messages of IPv6; `None` stands for all.
+    Icmpv6 {
+        /// Their type.
+        kind: Option<u8>,
+        /// Their code.
+        code: Option<u8>,
+    },
     /// Those of an IP protocol, by its number.
     Number(u8),
 }
@@ -132,7 +147,7 @@ pub enum Traffic {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Peer {
     /// Addresses of a range.
-    Range(Ipv4Cidr),
+    Range(IpCidr),
     /// Members of a group.
     Group(String),
 }
@@ -148,11 +163,11 @@ enum Direction {
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     firewall: Firewall,
-    /// What the kernel has; `None` until this process has set it.
-    layout: Option<Layout>,
+    /// What the kernel has, by family; empty until this process has set it.
+    layouts: BTreeMap<IpFamily, Layout>,
 }
 
-/// The name of the table of the network `name`, in both families.
+/// The name of the table of the network `name`, in all families.
 pub(super) fn table_name(name: &str) -> String {
     format!("{}-sg", firewall::table_name(name))
 }
@@ -174,12 +189,15 @@ impl Inner {
         let mut netfilter = Socket::netfilter()?;
         // Held throughout: changes reach the kernel in their order.
         let mut groups = groups.lock();
-        let layout = Layout::of(&wanted, &self.resolvers());
-        let (name, before) = (&self.config.name, groups.layout.as_ref());
-        install(&mut netfilter, name, before, &layout)
-            .doing("set the security groups' rules")?;
+        let name = &self.config.name;
+        for family in self.families() {
+            let layout = Layout::of(&wanted, &self.resolvers(), *family);
+            let before = groups.layouts.get(family);
+            install(&mut netfilter, name, before, &layout)
+                .doing("set the security groups' rules")?;
+            groups.layouts.insert(*family, layout);
+        }
         let before = std::mem::replace(&mut groups.firewall, wanted);
-        groups.layout = Some(layout);
         flows::interrupt(&before, &groups.firewall)
             .doing("interrupt connections that are not allowed any more")
     }
@@ -193,26 +211,32 @@ impl Inner {
         let Some(groups) = &self.groups else { return Ok(()) };
         let mut groups = groups.lock();
         let name = &self.config.name;
-        let tables =
-            firewall::tables(netfilter).doing("list the nftables tables")?;
-        let is_there = tables.contains(&table_name(name));
-        if is_there && groups.layout.is_none() {
-            return Ok(());
+        for family in self.families() {
+            let tables = nft::table_names(netfilter, family.number())
+                .doing("list the nftables tables")?;
+            let is_there = tables.contains(&table_name(name));
+            let known = groups.layouts.get(family);
+            if is_there && known.is_none() {
+                continue;
+            }
+            let resolvers = self.resolvers();
+            let layout = Layout::of(&groups.firewall, &resolvers, *family);
+            let before = known.filter(|_| is_there);
+            if before == Some(&layout) {
+                continue;
+            }
+            install(netfilter, name, before, &layout)
+                .doing("set the security groups' rules")?;
+            if known.is_some() {
+                groups.layouts.insert(*family, layout);
+            }
         }
-        let layout = Layout::of(&groups.firewall, &self.resolvers());
-        let before = groups.layout.as_ref().filter(|_| is_there);
-        if before == Some(&layout) {
-            return Ok(());
-        }
-        install(netfilter, name, before, &layout)
-            .doing("set the security groups' rules")?;
-        groups.layout = groups.layout.is_some().then_some(layout);
         Ok(())
     }
 
     /// Whom tasks may always ask for names, as AWS's own resolver is not
     /// subject to security groups: the host's resolvers and the gateways.
-    fn resolvers(&self) -> BTreeSet<Ipv4Addr> {
+    fn resolvers(&self) -> BTreeSet<IpAddr> {
         let servers = resolv_conf().map(|found| found.nameservers);
         let servers = servers.unwrap_or_default();
         let servers = servers.iter().filter_map(|text| text.parse().ok());

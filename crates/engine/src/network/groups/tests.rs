@@ -1,7 +1,7 @@
 //! The kernel's rules against what groups mean.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::collection::{btree_map, btree_set};
 use proptest::prelude::*;
@@ -10,14 +10,34 @@ use proptest::sample::select;
 use super::evaluate::Packet;
 use super::layout::Layout;
 use super::*;
+use crate::network::family::{address as address_in, octets};
 use crate::network::nft::model::{Outcome, Seen};
 
 const GROUPS: [&str; 4] = ["sg-1", "sg-2", "sg-3", "sg-4"];
 
 /// Few, so that rules and packets often meet.
-fn address() -> impl Strategy<Value = Ipv4Addr> {
-    let near = (1..6u8).prop_map(|last| Ipv4Addr::new(172, 31, 0, last));
-    prop_oneof![4 => near, 1 => any::<u32>().prop_map(Ipv4Addr::from_bits)]
+fn address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![3 => address_of(IpFamily::V4), 2 => address_of(IpFamily::V6)]
+}
+
+fn address_of(family: IpFamily) -> BoxedStrategy<IpAddr> {
+    match family {
+        IpFamily::V4 => {
+            let near = (1..6u8).prop_map(|it| Ipv4Addr::new(172, 31, 0, it));
+            let far = any::<u32>().prop_map(Ipv4Addr::from_bits);
+            prop_oneof![4 => near, 1 => far].prop_map(IpAddr::V4).boxed()
+        }
+        IpFamily::V6 => {
+            let near = (1..6u16)
+                .prop_map(|it| Ipv6Addr::new(0xfd12, 0, 0, 0, 0, 0, 0, it));
+            let far = any::<u128>().prop_map(Ipv6Addr::from_bits);
+            prop_oneof![4 => near, 1 => far].prop_map(IpAddr::V6).boxed()
+        }
+    }
+}
+
+fn family() -> impl Strategy<Value = IpFamily> {
+    select(&[IpFamily::V4, IpFamily::V6][..])
 }
 
 fn group() -> impl Strategy<Value = String> {
@@ -45,13 +65,20 @@ fn traffic() -> impl Strategy<Value = Traffic> {
         (protocol(), port()).prop_map(move |(p, a)| ports((p, a, a))),
         protocol().prop_map(move |protocol| ports((protocol, 0, u16::MAX))),
         (byte(), byte()).prop_map(icmp),
-        select(&[1, 6, 17, 47][..]).prop_map(Traffic::Number),
+        (byte(), byte())
+            .prop_map(|(kind, code)| Traffic::Icmpv6 { kind, code }),
+        select(&[1, 6, 17, 47, 58][..]).prop_map(Traffic::Number),
     ]
 }
 
 fn rule() -> impl Strategy<Value = GroupRule> {
-    let range = |(address, prefix)| {
-        Peer::Range(Ipv4Cidr::new(address, prefix).unwrap())
+    // Where an IPv4 prefix is long, an IPv6 one is by as much as it can be.
+    let range = |(address, prefix): (IpAddr, u8)| {
+        let prefix = match address {
+            IpAddr::V6(_) if prefix > 8 => prefix + 96,
+            IpAddr::V6(_) | IpAddr::V4(_) => prefix,
+        };
+        Peer::Range(IpCidr::new(address, prefix).unwrap())
     };
     let prefix = select(&[0, 1, 8, 29, 30, 31, 32][..]);
     let peer = prop_oneof![
@@ -77,10 +104,11 @@ fn any_firewall() -> impl Strategy<Value = Firewall> {
 }
 
 fn packet() -> impl Strategy<Value = Packet> {
-    let number = select(&[1, 6, 17, 47, 50][..]);
+    let number = select(&[1, 6, 17, 47, 50, 58][..]);
     let icmp = (0..4u8, 0..4u8);
-    (number, address(), address(), port(), icmp).prop_map(
-        |(protocol, source, destination, port, icmp)| Packet {
+    let ends = family().prop_flat_map(|it| (address_of(it), address_of(it)));
+    (number, ends, port(), icmp).prop_map(
+        |(protocol, (source, destination), port, icmp)| Packet {
             protocol,
             source,
             destination,
@@ -91,11 +119,17 @@ fn packet() -> impl Strategy<Value = Packet> {
 }
 
 fn seen(packet: &Packet) -> Seen {
-    let mut network = vec![0x45, 0, 0, 40, 0, 0, 0, 0, 64];
-    network.extend([packet.protocol, 0, 0]);
-    network.extend(packet.source.octets());
-    network.extend(packet.destination.octets());
-    let transport = if packet.protocol == 1 {
+    let mut network = match packet.source {
+        IpAddr::V4(_) => {
+            let mut start = vec![0x45, 0, 0, 40, 0, 0, 0, 0, 64];
+            start.extend([packet.protocol, 0, 0]);
+            start
+        }
+        IpAddr::V6(_) => vec![0x60, 0, 0, 0, 0, 8, packet.protocol, 64],
+    };
+    network.extend(octets(packet.source));
+    network.extend(octets(packet.destination));
+    let transport = if matches!(packet.protocol, 1 | 58) {
         vec![packet.icmp.0, packet.icmp.1, 0, 0, 0, 0, 0, 0]
     } else {
         let [high, low] = packet.port.to_be_bytes();
@@ -119,8 +153,7 @@ fn lets_through(
 
 fn accepts(layout: &Layout, chain: &str, seen: &Seen) -> bool {
     let has = |set: &str, key: &[u8]| {
-        let address = Ipv4Addr::from(*key.first_chunk::<4>().unwrap());
-        layout.sets[set].contains(&address)
+        layout.sets[set].contains(&address_in(key).unwrap())
     };
     layout.chains[chain].iter().any(|rule| match rule.run(seen, &has) {
         Outcome::Accept => true,
@@ -138,8 +171,10 @@ proptest! {
         firewall in any_firewall(),
         packets in proptest::collection::vec(packet(), 20),
     ) {
-        let layout = Layout::of(&firewall, &BTreeSet::new());
+        let none = BTreeSet::new();
         for packet in packets {
+            let family = IpFamily::of(packet.source);
+            let layout = Layout::of(&firewall, &none, family);
             for direction in [Direction::Ingress, Direction::Egress] {
                 prop_assert_eq!(
                     lets_through(&layout, direction, &packet),
@@ -153,7 +188,7 @@ proptest! {
 
 #[test]
 fn one_more_member_is_an_element_of_its_set_and_of_each_map() {
-    let ip = |last| Ipv4Addr::new(172, 31, 0, last);
+    let ip = |last| IpAddr::from([172, 31, 0, last]);
     let all =
         GroupRule { traffic: Traffic::All, peer: Peer::Group("sg-1".into()) };
     let rules = BTreeSet::from([all]);
@@ -164,7 +199,7 @@ fn one_more_member_is_an_element_of_its_set_and_of_each_map() {
     let mut add = |last| {
         firewall.interfaces.insert(ip(last), groups.clone());
         firewall.members.entry("sg-1".into()).or_default().insert(ip(last));
-        Layout::of(&firewall, &BTreeSet::new())
+        Layout::of(&firewall, &BTreeSet::new(), IpFamily::V4)
     };
     let (before, after) = (add(4), add(5));
     assert_eq!(after.changes("t", &before).len(), 3);
@@ -184,10 +219,11 @@ fn ids_that_no_chain_can_be_called_allow_nothing() {
         let group =
             SecurityGroup { ingress: rules.clone(), egress: rules.clone() };
         firewall.groups.insert(id.to_owned(), group);
-        let interface = Ipv4Addr::new(172, 31, 0, 4);
+        let interface = IpAddr::from([172, 31, 0, 4]);
         let ids = BTreeSet::from([id.to_owned()]);
         firewall.interfaces.insert(interface, ids);
-        let layout = Layout::of(&firewall, &BTreeSet::new());
+        let none = BTreeSet::new();
+        let layout = Layout::of(&firewall, &none, IpFamily::V4);
         assert!(layout.chains.is_empty(), "{id:?}");
         assert!(layout.ingress.is_empty(), "{id:?}");
     }
@@ -200,7 +236,7 @@ fn who_lets_the_host_in_lets_its_containers_in() {
         peer: Peer::Group(id.into()),
     };
     let (host, other) =
-        (Ipv4Addr::new(172, 31, 0, 1), Ipv4Addr::new(172, 31, 0, 4));
+        (IpAddr::from([172, 31, 0, 1]), IpAddr::from([172, 31, 0, 4]));
     let mut firewall = Firewall::default();
     firewall.members.insert("sg-host".into(), [host, other].into());
     firewall.members.insert("sg-other".into(), [other].into());
@@ -211,7 +247,8 @@ fn who_lets_the_host_in_lets_its_containers_in() {
     firewall.groups.insert("sg-1".into(), group);
     let range: Ipv4Cidr = "172.17.0.0/16".parse().unwrap();
     firewall.take_in(&[host].into(), range);
-    let added = GroupRule { peer: Peer::Range(range), ..rule("sg-host", 80) };
+    let peer = Peer::Range(range.into());
+    let added = GroupRule { peer, ..rule("sg-host", 80) };
     assert_eq!(
         firewall.groups["sg-1"].ingress,
         [rule("sg-host", 80), rule("sg-other", 81), added].into()

@@ -3,7 +3,7 @@
 //! The rules are those of the App Mesh plugin that the upstream agent runs:
 //!
 //! ```text
-//! table ip minato-proxy {            # in the task's namespace
+//! table ip minato-proxy {            # in the task's namespace; ip6, too
 //!   chain ingress { prerouting nat: tcp from elsewhere to an application's
 //!                   port: to the proxy's ingress port }
 //!   chain egress  { output nat: tcp to elsewhere, but for the proxy's own
@@ -12,6 +12,7 @@
 //! ```
 
 use super::super::error::DoingStep;
+use super::super::family::IpFamily;
 use super::super::netlink::{Request, Socket};
 use super::super::nft::{self, End, HOOK_OUTPUT, HOOK_PREROUTING, Hook, Rule};
 use super::super::{Inner, NetworkStepError, Protocol};
@@ -52,14 +53,17 @@ impl Inner {
         let site = FaultSite { task_id: task_id.to_owned(), in_host: false };
         enter(&self.netns_of(&site)?)?;
         let mut socket = Socket::netfilter()?;
+        let families = self.families().iter();
+        let all: Vec<Request> =
+            families.flat_map(|family| requests(rules, *family)).collect();
         socket
-            .transaction(&requests(rules))
+            .transaction(&all)
             .doing(format_args!("lead task {task_id} through its proxy"))
     }
 }
 
 /// Replaces what may be there.
-fn requests(rules: &ProxyRules) -> Vec<Request> {
+fn requests(rules: &ProxyRules, family: IpFamily) -> Vec<Request> {
     let (kind, priority) = ("nat", PRIORITY_DSTNAT);
     let start = |chain, number| {
         nft::chain_create(TABLE, &Hook { chain, kind, number, priority })
@@ -89,10 +93,11 @@ fn requests(rules: &ProxyRules) -> Vec<Request> {
     for port in &rules.egress_ignored_ports {
         add(EGRESS, tcp().ports(*port, *port).accept());
     }
-    // A task has no IPv6 that could be led anywhere.
-    for range in rules.egress_ignored_ranges.iter().filter(|r| !r.is_ipv6()) {
+    let is_ipv6 = family == IpFamily::V6;
+    let ranges = rules.egress_ignored_ranges.iter();
+    for range in ranges.filter(|range| range.is_ipv6() == is_ipv6) {
         add(EGRESS, tcp().within(End::Destination, *range).accept());
     }
     add(EGRESS, tcp().redirect(rules.egress_port));
-    requests
+    family.all(requests)
 }

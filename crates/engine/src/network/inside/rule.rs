@@ -2,11 +2,10 @@
 //! either family, where those of the host's tables are about bridges and maps.
 
 use super::super::nft::{
-    BASE_NETWORK, End, Expression, NFPROTO_IPV4, REG_A, Rule,
+    BASE_NETWORK, End, Expression, NFPROTO_IPV4, NFPROTO_IPV6, REG_A, Rule,
 };
 use super::range::IpRange;
 
-const NFPROTO_IPV6: u8 = 10;
 const META_SKUID: u32 = 10;
 const META_SKGID: u32 = 11;
 const META_NFPROTO: u32 = 15;

@@ -41,6 +41,8 @@ const NFT_MSG_DELSETELEM: u16 = 14;
 
 /// Netfilter's number for IPv4, also the family of our table.
 pub(super) const NFPROTO_IPV4: u8 = 2;
+/// The same for IPv6.
+pub(super) const NFPROTO_IPV6: u8 = 10;
 /// Tables for IPv4 and IPv6.
 pub(super) const NFPROTO_INET: u8 = 1;
 /// Tables for frames on bridges.
@@ -59,6 +61,7 @@ const NFTA_DATA_VALUE: u16 = 1;
 
 /// The type codes by which `nft` prints keys and values.
 const TYPE_IPV4_ADDR: u32 = 7;
+const TYPE_IPV6_ADDR: u32 = 8;
 const TYPE_ETHER_ADDR: u32 = 9;
 const TYPE_INET_PROTO: u32 = 12;
 const TYPE_INET_SERVICE: u32 = 13;

@@ -6,7 +6,7 @@ use super::{NF_ACCEPT, NF_DROP, Rule};
 /// A packet as rules see it.
 #[derive(Clone, Debug)]
 pub(in crate::network) struct Seen {
-    /// The IPv4 header.
+    /// The header of IPv4 or IPv6.
     pub(in crate::network) network: Vec<u8>,
     /// What follows it.
     pub(in crate::network) transport: Vec<u8>,
@@ -55,7 +55,8 @@ fn step(
         Expression::Meta { key: META_L4PROTO, into } => {
             let at = offset(*into);
             registers[at..at + 4].fill(0);
-            registers[at] = *seen.network.get(9)?;
+            let protocol = if is_ipv6(seen) { 6 } else { 9 };
+            registers[at] = *seen.network.get(protocol)?;
             go_on
         }
         Expression::Payload { base, offset: start, length, into } => {
@@ -90,7 +91,8 @@ fn step(
         }
         Expression::InSet { set, from, equal } => {
             let at = offset(*from);
-            go_on_if(has(set, &first[at..at + 4]) == *equal)
+            let length = if is_ipv6(seen) { 16 } else { 4 };
+            go_on_if(has(set, &first[at..at + length]) == *equal)
         }
         Expression::Jump { chain } => Outcome::Jump(chain.clone()),
         Expression::Verdict(NF_ACCEPT) => Outcome::Accept,
@@ -106,6 +108,10 @@ fn step(
         | Expression::Verdicts { .. }
         | Expression::Verdict(_)) => panic!("not of a group: {other:?}"),
     })
+}
+
+fn is_ipv6(seen: &Seen) -> bool {
+    seen.network.first().is_some_and(|byte| byte >> 4 == 6)
 }
 
 /// Registers of sixteen bytes are 1 to 4, those of four 8 to 23.

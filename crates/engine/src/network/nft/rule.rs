@@ -3,7 +3,8 @@
 use super::{
     Map, NF_ACCEPT, NF_DROP, NFPROTO_IPV4, NFTA_LIST_ELEM, REG_VERDICT, data,
 };
-use crate::network::Ipv4Cidr;
+use crate::network::IpCidr;
+use crate::network::family::IpFamily;
 use crate::network::netlink::Request;
 
 /// The first of the registers that hold four bytes each, and the next.
@@ -19,9 +20,8 @@ const CT_STATUS_DST_NAT: u32 = 1 << 5;
 const FIB_RESULT_ADDRTYPE: u32 = 3;
 const RTN_LOCAL: u32 = 2;
 
-/// Where an IPv4 header has its addresses.
-const SOURCE: u32 = 12;
-const DESTINATION: u32 = 16;
+/// Where an IPv6 header has the hop limit.
+const HOP_LIMIT: u32 = 7;
 
 /// A rule: matches, then what to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,6 +105,8 @@ pub(in crate::network) enum Layer {
     Link,
     /// What follows it.
     Network,
+    /// What follows that: of IP, the protocol's own header.
+    Transport,
 }
 
 impl Layer {
@@ -112,6 +114,7 @@ impl Layer {
         match self {
             Layer::Link => 0,
             Layer::Network => BASE_NETWORK,
+            Layer::Transport => BASE_TRANSPORT,
         }
     }
 }
@@ -147,22 +150,36 @@ impl Rule {
     }
 
     /// Matches packets whose source lies in `range`.
-    pub(in crate::network) fn source_in(self, range: Ipv4Cidr) -> Rule {
-        self.in_range(SOURCE, range)
+    pub(in crate::network) fn source_in(
+        self,
+        range: impl Into<IpCidr>,
+    ) -> Rule {
+        let range = range.into();
+        self.in_range(range.family().source(), range)
     }
 
     /// Matches packets whose destination lies in `range`.
-    pub(in crate::network) fn destination_in(self, range: Ipv4Cidr) -> Rule {
-        self.in_range(DESTINATION, range)
+    pub(in crate::network) fn destination_in(
+        self,
+        range: impl Into<IpCidr>,
+    ) -> Rule {
+        let range = range.into();
+        self.in_range(range.family().destination(), range)
     }
 
-    fn in_range(self, offset: u32, range: Ipv4Cidr) -> Rule {
-        let prefix = u32::from(range.prefix_len());
-        let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
-        let value = range.network().octets().to_vec();
-        self.address(offset)
-            .then(Expression::Mask(mask.to_be_bytes().to_vec()))
+    fn in_range(self, offset: u32, range: IpCidr) -> Rule {
+        let (value, mask) = range.bytes();
+        self.address(offset, range.family())
+            .then(Expression::Mask(mask))
             .then(Expression::Compare { equal: true, value })
+    }
+
+    /// Matches IPv6 packets that no router has passed on.
+    pub(in crate::network) fn unforwarded(self) -> Rule {
+        let base = BASE_NETWORK;
+        let offset = HOP_LIMIT;
+        self.then(Expression::Payload { base, offset, length: 1, into: REG_A })
+            .then(Expression::Compare { equal: true, value: vec![u8::MAX] })
     }
 
     /// Matches the first packet of a connection.
@@ -259,25 +276,42 @@ impl Rule {
     }
 
     /// Matches packets whose source is in a set of addresses.
-    pub(in crate::network) fn source_in_set(self, set: &str) -> Rule {
-        self.address(SOURCE).in_set(set, REG_A, true)
+    pub(in crate::network) fn source_in_set(
+        self,
+        family: IpFamily,
+        set: &str,
+    ) -> Rule {
+        self.address(family.source(), family).in_set(set, REG_A, true)
     }
 
     /// Matches packets whose destination is in a set of addresses.
-    pub(in crate::network) fn destination_in_set(self, set: &str) -> Rule {
-        self.address(DESTINATION).in_set(set, REG_A, true)
+    pub(in crate::network) fn destination_in_set(
+        self,
+        family: IpFamily,
+        set: &str,
+    ) -> Rule {
+        self.address(family.destination(), family).in_set(set, REG_A, true)
     }
 
     /// Goes where a map says for the packet's source.
-    pub(in crate::network) fn verdict_of_source(self, map: &str) -> Rule {
+    pub(in crate::network) fn verdict_of_source(
+        self,
+        family: IpFamily,
+        map: &str,
+    ) -> Rule {
         let map = map.to_owned();
-        self.address(SOURCE).then(Expression::Verdicts { map })
+        self.address(family.source(), family).then(Expression::Verdicts { map })
     }
 
     /// Goes where a map says for the packet's destination.
-    pub(in crate::network) fn verdict_of_destination(self, map: &str) -> Rule {
+    pub(in crate::network) fn verdict_of_destination(
+        self,
+        family: IpFamily,
+        map: &str,
+    ) -> Rule {
         let map = map.to_owned();
-        self.address(DESTINATION).then(Expression::Verdicts { map })
+        self.address(family.destination(), family)
+            .then(Expression::Verdicts { map })
     }
 
     /// Goes on in `chain`, and comes back from its end.
@@ -303,10 +337,11 @@ impl Rule {
             .then(Expression::Compare { equal: true, value })
     }
 
-    /// Matches frames whose interface, hardware address at `mac` and IPv4
-    /// address at `ip` (layer and offset) are one entry of a set.
+    /// Matches frames whose interface, hardware address at `mac` and address
+    /// at `ip` (layer and offset) are one entry of a set.
     pub(in crate::network) fn owner_in_set(
         self,
+        family: IpFamily,
         mac: (Layer, u32),
         ip: (Layer, u32),
         set: &str,
@@ -315,16 +350,16 @@ impl Rule {
             let base = layer.number();
             Expression::Payload { base, offset, length, into }
         };
-        // Sixteen bytes of name, eight that hold the address, four.
+        // Sixteen bytes of name, eight that hold six, and the IP address.
         self.then(Expression::Meta { key: META_IIFNAME, into: REG_32 })
             .then(part(mac, 6, REG_32 + 4))
-            .then(part(ip, 4, REG_32 + 6))
+            .then(part(ip, family.length(), REG_32 + 6))
             .in_set(set, REG_32, true)
     }
 
-    fn address(self, offset: u32) -> Rule {
-        let base = BASE_NETWORK;
-        self.then(Expression::Payload { base, offset, length: 4, into: REG_A })
+    fn address(self, offset: u32, family: IpFamily) -> Rule {
+        let (base, length) = (BASE_NETWORK, family.length());
+        self.then(Expression::Payload { base, offset, length, into: REG_A })
     }
 
     fn in_set(self, set: &str, from: u32, equal: bool) -> Rule {

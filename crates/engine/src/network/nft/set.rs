@@ -1,12 +1,14 @@
 //! Named sets, and maps from addresses to chains.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::{
     NFT_MSG_DELSET, NFT_MSG_DELSETELEM, NFT_MSG_GETSETELEM, NFT_MSG_NEWSET,
     NFT_MSG_NEWSETELEM, NFT_SET_MAP, NFTA_DATA_VALUE, NFTA_LIST_ELEM,
-    TYPE_BITS, TYPE_ETHER_ADDR, TYPE_IFNAME, TYPE_IPV4_ADDR, data, request,
+    TYPE_BITS, TYPE_ETHER_ADDR, TYPE_IFNAME, TYPE_IPV4_ADDR, TYPE_IPV6_ADDR,
+    data, request,
 };
+use crate::network::family::octets;
 use crate::network::netlink::{Attributes, NLM_F_CREATE, Request};
 
 const NFT_JUMP: i32 = -3;
@@ -25,6 +27,8 @@ pub(in crate::network) enum KeyPart {
     Mac,
     /// An IPv4 address.
     Ipv4,
+    /// An IPv6 address.
+    Ipv6,
 }
 
 impl KeyPart {
@@ -33,6 +37,7 @@ impl KeyPart {
             KeyPart::Interface => TYPE_IFNAME,
             KeyPart::Mac => TYPE_ETHER_ADDR,
             KeyPart::Ipv4 => TYPE_IPV4_ADDR,
+            KeyPart::Ipv6 => TYPE_IPV6_ADDR,
         }
     }
 
@@ -41,6 +46,7 @@ impl KeyPart {
             KeyPart::Interface => 16,
             KeyPart::Mac => 8,
             KeyPart::Ipv4 => 4,
+            KeyPart::Ipv6 => 16,
         }
     }
 }
@@ -52,7 +58,7 @@ pub(in crate::network) struct Set<'a> {
     pub(in crate::network) name: &'a str,
 }
 
-/// A map of a table from IPv4 addresses to chains.
+/// A map of a table from addresses to chains.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::network) struct Verdicts<'a> {
     pub(in crate::network) table: &'a str,
@@ -74,10 +80,10 @@ pub(in crate::network) fn set_create(
 /// Makes a map unless it exists.
 pub(in crate::network) fn verdicts_create(
     map: Verdicts<'_>,
+    key: KeyPart,
     id: u32,
 ) -> Request {
-    let key = [KeyPart::Ipv4];
-    let mut request = create(map.table, map.name, &key, NFT_SET_MAP);
+    let mut request = create(map.table, map.name, &[key], NFT_SET_MAP);
     request.be32(6, TYPE_VERDICT).be32(10, id);
     request
 }
@@ -123,9 +129,9 @@ pub(in crate::network) fn set_remove(
 /// Has addresses lead to chains; one that leads elsewhere is refused.
 pub(in crate::network) fn verdicts_add(
     map: Verdicts<'_>,
-    entries: &[(Ipv4Addr, &str)],
+    entries: &[(IpAddr, &str)],
 ) -> Vec<Request> {
-    let keys: Vec<_> = entries.iter().map(|(a, _)| a.octets()).collect();
+    let keys: Vec<_> = entries.iter().map(|(a, _)| octets(*a)).collect();
     let chains = entries.iter().map(|(_, chain)| Some(*chain));
     let elements = keys.iter().map(|key| &key[..]).zip(chains);
     let Verdicts { table, name } = map;
@@ -135,9 +141,9 @@ pub(in crate::network) fn verdicts_add(
 /// Has addresses lead nowhere; one that is not there is refused.
 pub(in crate::network) fn verdicts_remove(
     map: Verdicts<'_>,
-    addresses: &[Ipv4Addr],
+    addresses: &[IpAddr],
 ) -> Vec<Request> {
-    let keys: Vec<_> = addresses.iter().map(|a| a.octets().to_vec()).collect();
+    let keys: Vec<_> = addresses.iter().map(|a| octets(*a)).collect();
     let Verdicts { table, name } = map;
     set_remove(Set { table, name }, &keys)
 }

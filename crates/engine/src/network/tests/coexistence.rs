@@ -95,7 +95,7 @@ fn all_open() -> Firewall {
     firewall.groups.insert("sg-1".to_owned(), group);
     for last in [10, 11] {
         let groups = ["sg-1".to_owned()].into();
-        firewall.interfaces.insert(eni('a', last).ip, groups);
+        firewall.interfaces.insert(eni('a', last).ip.into(), groups);
     }
     firewall
 }

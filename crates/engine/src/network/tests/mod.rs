@@ -5,6 +5,7 @@ mod attachments;
 mod coexistence;
 mod endpoint;
 mod faults;
+mod ipv6;
 mod kills;
 mod proxy;
 mod published_ports;
@@ -14,8 +15,8 @@ mod security_groups;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{
-    Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream,
-    UdpSocket,
+    IpAddr, Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener,
+    TcpStream, UdpSocket,
 };
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -175,7 +176,15 @@ impl World {
     /// Serves on `port` of all addresses of `place`; tells callers who they
     /// seem to be.
     fn serve(&self, place: &Place, protocol: Protocol, port: u16) -> Server {
-        let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
+        self.serve_at(place, protocol, (Ipv4Addr::UNSPECIFIED, port).into())
+    }
+
+    fn serve_at(
+        &self,
+        place: &Place,
+        protocol: Protocol,
+        address: SocketAddr,
+    ) -> Server {
         match protocol {
             Protocol::Tcp => Server::tcp(
                 self.at(place, move || TcpListener::bind(address)).unwrap(),
@@ -186,12 +195,14 @@ impl World {
         }
     }
 
-    fn answers(&self, place: &Place, to: (Ipv4Addr, u16)) {
+    fn answers(&self, place: &Place, (ip, port): (impl Into<IpAddr>, u16)) {
+        let to = (ip.into(), port);
         let answer = self.ask(place, to);
         assert!(answer.is_ok(), "{place:?} to {to:?}: {answer:?}");
     }
 
-    fn silent(&self, place: &Place, to: (Ipv4Addr, u16)) {
+    fn silent(&self, place: &Place, (ip, port): (impl Into<IpAddr>, u16)) {
+        let to = (ip.into(), port);
         let answer = self.ask_within(place, to, SILENCE);
         assert!(answer.is_err(), "{place:?} to {to:?}: {answer:?}");
     }
@@ -200,7 +211,7 @@ impl World {
     fn ask(
         &self,
         place: &Place,
-        address: (Ipv4Addr, u16),
+        address: (impl Into<IpAddr>, u16),
     ) -> io::Result<String> {
         self.ask_within(place, address, PATIENCE)
     }
@@ -208,11 +219,11 @@ impl World {
     fn ask_within(
         &self,
         place: &Place,
-        (ip, port): (Ipv4Addr, u16),
+        (ip, port): (impl Into<IpAddr>, u16),
         limit: Duration,
     ) -> io::Result<String> {
+        let address = SocketAddr::from((ip.into(), port));
         self.at(place, move || {
-            let address = SocketAddr::from((ip, port));
             let mut stream = TcpStream::connect_timeout(&address, limit)?;
             stream.set_read_timeout(Some(limit))?;
             let mut answer = String::new();
@@ -305,7 +316,8 @@ fn config(run_dir: PathBuf) -> NetworkConfig {
 
 fn subnet(id: &str, cidr: &str) -> Subnet {
     let cidr: Ipv4Cidr = cidr.parse().unwrap();
-    Subnet { id: id.to_owned(), cidr, gateway: cidr.nth(1).unwrap() }
+    let gateway = cidr.nth(1).unwrap();
+    Subnet { id: id.to_owned(), cidr, gateway, ipv6: None }
 }
 
 fn eni(subnet: char, last: u8) -> TaskEni {
@@ -317,6 +329,7 @@ fn eni(subnet: char, last: u8) -> TaskEni {
         prefix_len: 20,
         gateway: Ipv4Addr::new(172, 31, third, 1),
         subnet_id: format!("subnet-{subnet}"),
+        ipv6: None,
     }
 }
 

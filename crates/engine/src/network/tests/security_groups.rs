@@ -12,11 +12,16 @@ use crate::network::endpoint::ENDPOINT;
 
 /// A firewall in the making.
 #[derive(Clone, Default)]
-struct Rules(Firewall);
+pub(super) struct Rules(Firewall);
 
 impl Rules {
     /// The interface with this address is in these groups.
-    fn interface(mut self, ip: Ipv4Addr, groups: &[&str]) -> Rules {
+    pub(super) fn interface(
+        mut self,
+        ip: impl Into<IpAddr>,
+        groups: &[&str],
+    ) -> Rules {
+        let ip = ip.into();
         let ids = groups.iter().map(|id| (*id).to_owned());
         self.0.interfaces.insert(ip, ids.collect());
         for group in groups {
@@ -27,19 +32,29 @@ impl Rules {
         self
     }
 
-    fn ingress(mut self, group: &str, traffic: Traffic, peer: &str) -> Rules {
+    pub(super) fn ingress(
+        mut self,
+        group: &str,
+        traffic: Traffic,
+        peer: &str,
+    ) -> Rules {
         let group = self.0.groups.entry(group.to_owned()).or_default();
         group.ingress.insert(GroupRule { traffic, peer: peer_of(peer) });
         self
     }
 
-    fn egress(mut self, group: &str, traffic: Traffic, peer: &str) -> Rules {
+    pub(super) fn egress(
+        mut self,
+        group: &str,
+        traffic: Traffic,
+        peer: &str,
+    ) -> Rules {
         let group = self.0.groups.entry(group.to_owned()).or_default();
         group.egress.insert(GroupRule { traffic, peer: peer_of(peer) });
         self
     }
 
-    fn open_egress(self, group: &str) -> Rules {
+    pub(super) fn open_egress(self, group: &str) -> Rules {
         self.egress(group, Traffic::All, "0.0.0.0/0")
     }
 }
@@ -51,24 +66,24 @@ fn peer_of(text: &str) -> Peer {
     }
 }
 
-fn tcp_ports(first: u16, last: u16) -> Traffic {
+pub(super) fn tcp_ports(first: u16, last: u16) -> Traffic {
     Traffic::Ports { protocol: Protocol::Tcp, first, last }
 }
 
-fn udp_port(port: u16) -> Traffic {
+pub(super) fn udp_port(port: u16) -> Traffic {
     Traffic::Ports { protocol: Protocol::Udp, first: port, last: port }
 }
 
 impl World {
-    fn open_guarded(&self) -> Network {
+    pub(super) fn open_guarded(&self) -> Network {
         self.wait(Network::open(self.guarded_config())).unwrap()
     }
 
-    fn guarded_config(&self) -> NetworkConfig {
+    pub(super) fn guarded_config(&self) -> NetworkConfig {
         NetworkConfig { security_groups: true, ..self.config() }
     }
 
-    fn set(&self, network: &Network, rules: &Rules) {
+    pub(super) fn set(&self, network: &Network, rules: &Rules) {
         self.wait(network.firewall_set(&rules.0)).unwrap();
     }
 
@@ -435,6 +450,7 @@ fn subnets_come_and_go_while_tasks_run() {
             prefix_len: 24,
             gateway: new.gateway,
             subnet_id: new.id.clone(),
+            ipv6: None,
         };
         world.wait(network.attach_task(&eni)).unwrap_err();
         let mut subnets = world.config().subnets;

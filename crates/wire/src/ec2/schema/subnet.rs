@@ -3,6 +3,62 @@
 use super::*;
 use crate::model as m;
 
+pub static AssociateSubnetCidrBlockRequest: m::Shape =
+    m::Shape::Structure(m::Structure {
+        name: "AssociateSubnetCidrBlockRequest",
+        members: &[
+            m::Member {
+                name: "Ipv6IpamPoolId",
+                location_name: None,
+                query_name: None,
+                required: false,
+                shape: &IpamPoolId,
+            },
+            m::Member {
+                name: "Ipv6NetmaskLength",
+                location_name: None,
+                query_name: None,
+                required: false,
+                shape: &NetmaskLength,
+            },
+            m::Member {
+                name: "SubnetId",
+                location_name: Some("subnetId"),
+                query_name: None,
+                required: true,
+                shape: &SubnetId,
+            },
+            m::Member {
+                name: "Ipv6CidrBlock",
+                location_name: Some("ipv6CidrBlock"),
+                query_name: None,
+                required: false,
+                shape: &String,
+            },
+        ],
+    });
+
+pub static AssociateSubnetCidrBlockResult: m::Shape =
+    m::Shape::Structure(m::Structure {
+        name: "AssociateSubnetCidrBlockResult",
+        members: &[
+            m::Member {
+                name: "Ipv6CidrBlockAssociation",
+                location_name: Some("ipv6CidrBlockAssociation"),
+                query_name: None,
+                required: false,
+                shape: &SubnetIpv6CidrBlockAssociation,
+            },
+            m::Member {
+                name: "SubnetId",
+                location_name: Some("subnetId"),
+                query_name: None,
+                required: false,
+                shape: &String,
+            },
+        ],
+    });
+
 pub static CoipPoolId: m::Shape = m::Shape::String(m::Text {
     length: m::Range::ANY,
     pattern: None,
@@ -199,6 +255,39 @@ pub static DescribeSubnetsResult: m::Shape =
                 query_name: None,
                 required: false,
                 shape: &SubnetList,
+            },
+        ],
+    });
+
+pub static DisassociateSubnetCidrBlockRequest: m::Shape =
+    m::Shape::Structure(m::Structure {
+        name: "DisassociateSubnetCidrBlockRequest",
+        members: &[m::Member {
+            name: "AssociationId",
+            location_name: Some("associationId"),
+            query_name: None,
+            required: true,
+            shape: &SubnetCidrAssociationId,
+        }],
+    });
+
+pub static DisassociateSubnetCidrBlockResult: m::Shape =
+    m::Shape::Structure(m::Structure {
+        name: "DisassociateSubnetCidrBlockResult",
+        members: &[
+            m::Member {
+                name: "Ipv6CidrBlockAssociation",
+                location_name: Some("ipv6CidrBlockAssociation"),
+                query_name: None,
+                required: false,
+                shape: &SubnetIpv6CidrBlockAssociation,
+            },
+            m::Member {
+                name: "SubnetId",
+                location_name: Some("subnetId"),
+                query_name: None,
+                required: false,
+                shape: &String,
             },
         ],
     });

@@ -3,6 +3,111 @@
 use super::*;
 use crate::model as m;
 
+pub static AssociateVpcCidrBlockRequest: m::Shape =
+    m::Shape::Structure(m::Structure {
+        name: "AssociateVpcCidrBlockRequest",
+        members: &[
+            m::Member {
+                name: "CidrBlock",
+                location_name: None,
+                query_name: None,
+                required: false,
+                shape: &String,
+            },
+            m::Member {
+                name: "Ipv6CidrBlockNetworkBorderGroup",
+                location_name: None,
+                query_name: None,
+                required: false,
+                shape: &String,
+            },
+            m::Member {
+                name: "Ipv6Pool",
+                location_name: None,
+                query_name: None,
+                required: false,
+                shape: &Ipv6PoolEc2Id,
+            },
+            m::Member {
+                name: "Ipv6CidrBlock",
+                location_name: None,
+                query_name: None,
+                required: false,
+                shape: &String,
+            },
+            m::Member {
+                name: "Ipv4IpamPoolId",
+                location_name: None,
+                query_name: None,
+                required: false,
+                shape: &IpamPoolId,
+            },
+            m::Member {
+                name: "Ipv4NetmaskLength",
+                location_name: None,
+                query_name: None,
+                required: false,
+                shape: &NetmaskLength,
+            },
+            m::Member {
+                name: "Ipv6IpamPoolId",
+                location_name: None,
+                query_name: None,
+                required: false,
+                shape: &IpamPoolId,
+            },
+            m::Member {
+                name: "Ipv6NetmaskLength",
+                location_name: None,
+                query_name: None,
+                required: false,
+                shape: &NetmaskLength,
+            },
+            m::Member {
+                name: "VpcId",
+                location_name: Some("vpcId"),
+                query_name: None,
+                required: true,
+                shape: &VpcId,
+            },
+            m::Member {
+                name: "AmazonProvidedIpv6CidrBlock",
+                location_name: Some("amazonProvidedIpv6CidrBlock"),
+                query_name: None,
+                required: false,
+                shape: &Boolean,
+            },
+        ],
+    });
+
+pub static AssociateVpcCidrBlockResult: m::Shape =
+    m::Shape::Structure(m::Structure {
+        name: "AssociateVpcCidrBlockResult",
+        members: &[
+            m::Member {
+                name: "Ipv6CidrBlockAssociation",
+                location_name: Some("ipv6CidrBlockAssociation"),
+                query_name: None,
+                required: false,
+                shape: &VpcIpv6CidrBlockAssociation,
+            },
+            m::Member {
+                name: "CidrBlockAssociation",
+                location_name: Some("cidrBlockAssociation"),
+                query_name: None,
+                required: false,
+                shape: &VpcCidrBlockAssociation,
+            },
+            m::Member {
+                name: "VpcId",
+                location_name: Some("vpcId"),
+                query_name: None,
+                required: false,
+                shape: &String,
+            },
+        ],
+    });
+
 pub static CreateVpcRequest: m::Shape = m::Shape::Structure(m::Structure {
     name: "CreateVpcRequest",
     members: &[
@@ -258,6 +363,46 @@ pub static DescribeVpcsResult: m::Shape = m::Shape::Structure(m::Structure {
     ],
 });
 
+pub static DisassociateVpcCidrBlockRequest: m::Shape =
+    m::Shape::Structure(m::Structure {
+        name: "DisassociateVpcCidrBlockRequest",
+        members: &[m::Member {
+            name: "AssociationId",
+            location_name: Some("associationId"),
+            query_name: None,
+            required: true,
+            shape: &VpcCidrAssociationId,
+        }],
+    });
+
+pub static DisassociateVpcCidrBlockResult: m::Shape =
+    m::Shape::Structure(m::Structure {
+        name: "DisassociateVpcCidrBlockResult",
+        members: &[
+            m::Member {
+                name: "Ipv6CidrBlockAssociation",
+                location_name: Some("ipv6CidrBlockAssociation"),
+                query_name: None,
+                required: false,
+                shape: &VpcIpv6CidrBlockAssociation,
+            },
+            m::Member {
+                name: "CidrBlockAssociation",
+                location_name: Some("cidrBlockAssociation"),
+                query_name: None,
+                required: false,
+                shape: &VpcCidrBlockAssociation,
+            },
+            m::Member {
+                name: "VpcId",
+                location_name: Some("vpcId"),
+                query_name: None,
+                required: false,
+                shape: &String,
+            },
+        ],
+    });
+
 pub static Ipv6PoolEc2Id: m::Shape = m::Shape::String(m::Text {
     length: m::Range::ANY,
     pattern: None,
@@ -403,6 +548,12 @@ pub static VpcAttributeName: m::Shape = m::Shape::String(m::Text {
         "enableDnsHostnames",
         "enableNetworkAddressUsageMetrics",
     ],
+});
+
+pub static VpcCidrAssociationId: m::Shape = m::Shape::String(m::Text {
+    length: m::Range::ANY,
+    pattern: None,
+    values: &[],
 });
 
 pub static VpcCidrBlockAssociation: m::Shape =

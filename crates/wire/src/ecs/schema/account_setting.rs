@@ -228,6 +228,7 @@ pub static SettingName: m::Shape = m::Shape::String(m::Text {
         "guardDutyActivate",
         "defaultLogDriverMode",
         "fargateEventWindows",
+        "dualStackIPv6",
     ],
 });
 

@@ -44,6 +44,9 @@ pub(crate) struct Launch {
     pub(crate) overrides: Option<TaskOverride>,
     pub(crate) subnets: Subnets,
     pub(crate) security_groups: Vec<String>,
+    /// Whether they get IPv6 addresses where their subnets give some: the
+    /// caller's account setting `dualStackIPv6`.
+    pub(crate) dual_stack: bool,
     /// The service that starts them, if one does.
     pub(crate) service: Option<OfService>,
     /// Whether `enableExecuteCommand` was asked for.
@@ -173,6 +176,7 @@ pub(crate) fn task(
         subnets: spot.subnets,
         security_groups: launch.security_groups.clone(),
         network_interface: None,
+        dual_stack: launch.dual_stack,
         volume,
         service: launch.service.clone(),
     }

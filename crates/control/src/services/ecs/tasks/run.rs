@@ -11,6 +11,7 @@ use minato_wire::ecs::{
     RunTaskResponse, StartTaskRequest, StartTaskResponse, error,
 };
 
+use super::super::account_settings;
 use super::super::lookup::{self, Read, resource_id};
 use super::launch::{self, Launch, Spot};
 use super::place::{self, Placed};
@@ -341,6 +342,7 @@ fn launch_of(
         overrides: input.overrides.clone(),
         subnets,
         security_groups,
+        dual_stack: account_settings::dual_stack(tx, scope, &scope.caller.arn),
         service: None,
         can_exec: input.enable_execute_command == Some(true),
         volume: launch_volume::of_task(
