@@ -8,7 +8,7 @@ use std::io;
 use std::net::IpAddr;
 
 use super::Protocol;
-use super::family::{self, IpFamily, octets};
+use super::family::{self, IpFamily};
 use super::firewall::PortEntry;
 use super::netlink::{Attributes, Family, Request, Socket};
 use super::route::{self, ignoring};
