@@ -76,8 +76,8 @@ fn tasks_run_on_through_an_orderly_restart() {
     let id = said.split(' ').nth(1).unwrap().trim().to_owned();
     let before = site.wait_task(&id, "RUNNING").unwrap();
     site.down_keeping_tasks().unwrap();
-    // The container and its shim.
-    assert!(site.traces().unwrap().processes().len() >= 2);
+    // What is in the container; its shim may be in no group of ours.
+    assert!(!site.traces().unwrap().processes().is_empty());
     assert!(site.minato(&["ps"]).is_err());
     site.up().unwrap();
     let after = site.wait_task(&id, "RUNNING").unwrap();
