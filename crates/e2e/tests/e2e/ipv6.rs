@@ -6,14 +6,12 @@ use std::time::Duration;
 use minato_e2e::{IMAGE, Site, wait_for};
 use serde_json::{Value, json};
 
+use crate::security_groups::{process, text};
+
 /// How long a change may take to reach the kernel.
 const SOON: Duration = Duration::from_secs(10);
 /// What the server's page says.
 const PAGE: &str = "welcome";
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
-}
 
 fn aws(site: &Site, args: &[&str]) -> Value {
     site.aws(args).unwrap_or_else(|error| panic!("{args:?}: {error:#}"))
@@ -62,18 +60,6 @@ fn start(site: &mut Site, name: &str, subnet: &str, group: &str) -> Node {
     let shown = site.wait_task(&arn, "RUNNING").unwrap();
     let pid = wait_for(SOON, || process(site, name)).unwrap();
     Node { arn, shown, pid }
-}
-
-/// The process of the site that serves as `name`.
-fn process(site: &Site, name: &str) -> Option<String> {
-    let processes = site.traces().unwrap().processes();
-    let is_it = |pid: &&i32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let mut words = line.split(|byte| *byte == 0);
-        words.next() == Some(b"httpd".as_slice())
-            && words.any(|word| word == name.as_bytes())
-    };
-    processes.iter().find(is_it).map(i32::to_string)
 }
 
 /// What a new connection from a task to a server brings.

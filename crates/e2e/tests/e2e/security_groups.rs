@@ -22,7 +22,7 @@ fn refused(site: &mut Site, operation: &str, input: Value) -> String {
     boto.call("ec2", operation, input).unwrap_err().code
 }
 
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
 }
 
@@ -82,7 +82,7 @@ fn start(site: &mut Site, name: &str, subnet: &str, groups: &[&str]) -> Node {
 }
 
 /// The process of the site that serves as `name`.
-fn process(site: &Site, name: &str) -> Option<String> {
+pub(crate) fn process(site: &Site, name: &str) -> Option<String> {
     let processes = site.traces().unwrap().processes();
     let is_it = |pid: &&i32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -123,6 +123,11 @@ impl Ipv6Cidr {
         Some(Ipv6Cidr { network, prefix_len })
     }
 
+    /// The range that holds `address` alone.
+    pub fn of_address(address: Ipv6Addr) -> Ipv6Cidr {
+        Ipv6Cidr { network: address.to_bits(), prefix_len: 128 }
+    }
+
     /// The lowest address of the range.
     pub fn network(self) -> Ipv6Addr {
         Ipv6Addr::from_bits(self.network)

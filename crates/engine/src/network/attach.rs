@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use super::error::{DoingStep, outside};
 use super::netlink::Socket;
 use super::route::{self, Address, Link, Veth};
-use super::route6::{self, Address6};
 use super::{
     AttachError, Attachment, AttachmentKind, BridgeEndpoint, Inner, Ipv4Cidr,
     Ipv6Cidr, MacAddress, NetworkStepError, Subnet, TaskEni, TaskIpv6,
@@ -263,17 +262,12 @@ impl Inner {
         route::link_delete(&mut inside, INTERFACE)
             .doing("delete a half-made interface")?;
         self.plug_in(&mut host, &name, wanted)?;
+        wanted.addresses().for_each(|address| self.former_note(address));
         configure(&mut inside, wanted)?;
-        route::neighbour_set(
-            &mut host,
-            wanted.bridge,
-            wanted.address,
-            wanted.mac,
-        )
-        .doing(format_args!("note who has {}", wanted.address))?;
-        if let Some(TaskIpv6 { ip, .. }) = wanted.ipv6 {
-            route6::neighbour_set(&mut host, wanted.bridge, ip, wanted.mac)
-                .doing(format_args!("note who has {ip}"))?;
+        for address in wanted.addresses() {
+            let Wanted { bridge, mac, .. } = *wanted;
+            route::neighbour_set(&mut host, bridge, address, mac)
+                .doing(format_args!("note who has {address}"))?;
         }
         Ok(path)
     }
@@ -440,10 +434,10 @@ fn is_ipv6_in_place(
     link: u32,
 ) -> Result<bool, NetworkStepError> {
     let Some(ipv6) = &wanted.ipv6 else { return Ok(true) };
-    let addresses = route6::addresses(inside)
+    let addresses = route::addresses(inside)
         .doing("list the IPv6 addresses of a namespace")?;
     let routes =
-        route6::routes(inside).doing("list the IPv6 routes of a namespace")?;
+        route::routes(inside).doing("list the IPv6 routes of a namespace")?;
     Ok(addresses.contains(&ipv6.address_on(link))
         && routes.iter().any(|route| route.gateway == Some(ipv6.gateway)))
 }
@@ -502,13 +496,12 @@ fn configure_ipv6(
     link: u32,
 ) -> Result<(), NetworkStepError> {
     let TaskIpv6 { ip, gateway, .. } = *ipv6;
-    route6::address_add(inside, &ipv6.address_on(link))
+    route::address_add(inside, &ipv6.address_on(link))
         .doing(format_args!("give a namespace address {ip}"))?;
-    let gateway_alone = Ipv6Cidr::new(gateway, 128)
-        .unwrap_or_else(|| unreachable!("128 bits are a prefix"));
+    let gateway_alone = Ipv6Cidr::of_address(gateway);
     let step = format!("route a namespace through {gateway}");
-    route6::link_route_set(inside, gateway_alone, link).doing(&step)?;
-    route6::default_route_set(inside, gateway, link).doing(step)
+    route::link_route_set(inside, gateway_alone, link).doing(&step)?;
+    route::default_route_set(inside, gateway, link).doing(step)
 }
 
 fn loopback_up(inside: &mut Socket) -> Result<(), NetworkStepError> {
@@ -537,9 +530,9 @@ impl Wanted {
 }
 
 impl TaskIpv6 {
-    fn address_on(&self, link: u32) -> Address6 {
+    fn address_on(&self, link: u32) -> Address<Ipv6Addr> {
         let TaskIpv6 { ip, prefix_len, .. } = *self;
-        Address6 { link, address: ip, prefix_len }
+        Address { link, address: ip, prefix_len }
     }
 }
 

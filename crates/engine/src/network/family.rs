@@ -1,9 +1,11 @@
 //! The two families of IP, as kernel interfaces tell them apart.
 
-use std::net::IpAddr;
+use std::fmt::Debug;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::netlink::Request;
 use super::nft::{KeyPart, NFPROTO_IPV4, NFPROTO_IPV6};
+use super::{Ipv4Cidr, Ipv6Cidr};
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,7 +22,7 @@ impl IpFamily {
         }
     }
 
-    /// Netfilter's number, also of tables.
+    /// Netfilter's number, also of tables; the kernel's sockets have the same.
     pub(super) fn number(self) -> u8 {
         match self {
             IpFamily::V4 => NFPROTO_IPV4,
@@ -69,6 +71,51 @@ impl IpFamily {
     pub(super) fn all(self, requests: Vec<Request>) -> Vec<Request> {
         let number = self.number();
         requests.into_iter().map(|it| it.of_family(number)).collect()
+    }
+}
+
+/// An address of a known family.
+pub(super) trait Ip: Copy + Debug + PartialEq + Into<IpAddr> {
+    /// Its ranges.
+    type Cidr: Copy + Debug + Eq;
+
+    const FAMILY: IpFamily;
+    const UNSPECIFIED: Self;
+
+    /// Reads an address as headers have it.
+    fn of_octets(octets: &[u8]) -> Option<Self>;
+
+    /// The range of `prefix_len` bits that holds it.
+    fn range(self, prefix_len: u8) -> Option<Self::Cidr>;
+}
+
+impl Ip for Ipv4Addr {
+    type Cidr = Ipv4Cidr;
+
+    const FAMILY: IpFamily = IpFamily::V4;
+    const UNSPECIFIED: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+
+    fn of_octets(octets: &[u8]) -> Option<Ipv4Addr> {
+        octets.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets))
+    }
+
+    fn range(self, prefix_len: u8) -> Option<Ipv4Cidr> {
+        Ipv4Cidr::new(self, prefix_len)
+    }
+}
+
+impl Ip for Ipv6Addr {
+    type Cidr = Ipv6Cidr;
+
+    const FAMILY: IpFamily = IpFamily::V6;
+    const UNSPECIFIED: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
+
+    fn of_octets(octets: &[u8]) -> Option<Ipv6Addr> {
+        octets.first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets))
+    }
+
+    fn range(self, prefix_len: u8) -> Option<Ipv6Cidr> {
+        Ipv6Cidr::new(self, prefix_len)
     }
 }
 

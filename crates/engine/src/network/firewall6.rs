@@ -105,7 +105,7 @@ fn rules(bridge: &str, ranges: &[Ipv6Cidr]) -> Vec<(Hook<'static>, Rule)> {
     let mut rules = vec![(FORWARD, strangers.new_connection().drop())];
     for address in INSTANCE_METADATA {
         let calls = rule().in_through(true, bridge);
-        let calls = calls.destination_in(alone(address));
+        let calls = calls.destination_in(Ipv6Cidr::of_address(address));
         let calls = calls.protocol(Protocol::Tcp.number()).ports(80, 80);
         rules.push((FORWARD, calls.drop()));
     }
@@ -118,11 +118,6 @@ fn rules(bridge: &str, ranges: &[Ipv6Cidr]) -> Vec<(Hook<'static>, Rule)> {
         rules.push((LEAVE, outgoing.masquerade()));
     }
     rules
-}
-
-fn alone(address: Ipv6Addr) -> Ipv6Cidr {
-    Ipv6Cidr::new(address, 128)
-        .unwrap_or_else(|| unreachable!("128 bits are a prefix"))
 }
 
 /// The names of all tables for IPv6; none where the kernel has none.

@@ -1,8 +1,9 @@
-//! Forgetting where UDP packets went before a port was (un)published.
+//! Forgetting connections that the kernel tracks.
 //!
 //! The kernel decides about a flow once, by its first packet. A UDP client
 //! that keeps sending from one socket keeps its flow, and so would stay with
-//! a container that is gone, or with nobody, for as long as it sends.
+//! a container that is gone, or with nobody, for as long as it sends. What
+//! security groups and former holders of addresses need is the same.
 
 use std::io;
 use std::net::IpAddr;

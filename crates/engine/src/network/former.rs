@@ -25,20 +25,27 @@ pub(super) struct Former {
 }
 
 impl Inner {
-    /// Prepares for an interface that is to have `address`.
+    /// Prepares for an interface that is to have `address`;
+    /// [`Inner::former_note`] says that it does.
     pub(super) fn former_forget(
         &self,
         host: &mut Socket,
         address: IpAddr,
     ) -> Result<(), NetworkStepError> {
-        let ranges = self.ranges_of(&self.subnets.lock());
-        // Held throughout: nobody may go on before it is done.
-        let mut former = self.former.lock();
-        if former.had.insert(address) {
+        if self.former.lock().had.insert(address) {
             return Ok(());
         }
+        let ranges = self.ranges_of(&self.subnets.lock());
+        // Held throughout: one that has an address now is not forgotten.
+        let mut former = self.former.lock();
         let links = route::links(host).doing("list the interfaces")?;
         former.ask(&ranges, &links, Some(address))
+    }
+
+    /// Notes that there is an interface for `address`. While it was made
+    /// another may have asked the kernel, and taken the address for free.
+    pub(super) fn former_note(&self, address: IpAddr) {
+        self.former.lock().had.insert(address);
     }
 
     /// Forgets former holders of all addresses behind our bridges.
@@ -67,6 +74,11 @@ impl Inner {
 }
 
 impl Former {
+    #[cfg(test)]
+    pub(super) fn knows(&self, address: IpAddr) -> bool {
+        self.had.contains(&address)
+    }
+
     /// Has the kernel forget what it knows of addresses behind our bridges
     /// that no interface has, and of the one that will be had `next`.
     fn ask(

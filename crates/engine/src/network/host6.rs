@@ -13,7 +13,7 @@ use std::path::Path;
 use super::error::{DoingStep, NetworkStepError};
 use super::netlink::Socket;
 use super::open::{Host, bridge_names};
-use super::route6::{self, Address6};
+use super::route::{self, Address};
 use super::{
     NetworkConfig, SubnetIpv6, firewall, firewall6, leftovers, sysctl,
 };
@@ -73,27 +73,27 @@ pub(super) fn bridge_set_up(
         sysctl::set(&conf(setting), "0")?;
     }
     sysctl::set(&conf("disable_ipv6"), "0")?;
-    let on = |address, prefix_len| Address6 { link, address, prefix_len };
+    let on = |address, prefix_len| Address { link, address, prefix_len };
     let mut wanted = vec![on(OWN, 64)];
     wanted
         .extend(subnets.iter().map(|it| on(it.gateway, it.cidr.prefix_len())));
     let present = host.addresses6.iter().filter(|it| it.link == link);
     for stale in present.filter(|address| !wanted.contains(address)) {
-        route6::address_delete(socket, stale)
+        route::address_delete(socket, stale)
             .doing(format_args!("take {} off {bridge}", stale.address))?;
     }
     for address in &wanted {
-        route6::address_add(socket, address)
+        route::address_add(socket, address)
             .doing(format_args!("give {bridge} address {}", address.address))?;
     }
     let present = host.routes6.iter().filter(|it| it.link == Some(link));
     let is_stale = |range| subnets.iter().all(|subnet| subnet.cidr != range);
     for range in present.map(|it| it.destination).filter(|it| is_stale(*it)) {
-        route6::link_route_delete(socket, range, link)
+        route::link_route_delete(socket, range, link)
             .doing(format_args!("take {range} off {bridge}"))?;
     }
     for SubnetIpv6 { cidr, .. } in subnets {
-        route6::link_route_set(socket, *cidr, link)
+        route::link_route_set(socket, *cidr, link)
             .doing(format_args!("route {cidr} to {bridge}"))?;
     }
     Ok(())

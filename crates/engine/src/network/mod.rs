@@ -43,7 +43,6 @@ mod ports;
 mod probe;
 mod resolv;
 mod route;
-mod route6;
 mod subnets;
 mod sysctl;
 #[cfg(test)]

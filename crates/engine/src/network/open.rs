@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use parking_lot::Mutex;
 
@@ -17,7 +17,6 @@ use super::leftovers;
 use super::netlink::Socket;
 use super::ports::Ports;
 use super::route::{self, Address, Link, Route};
-use super::route6::{self, Address6, Route6};
 use super::subnets::{Subnets, segments};
 use super::{
     BRIDGE_CIDR_OPTION, Inner, IpFamily, Ipv4Cidr, Ipv6Cidr, MacAddress,
@@ -36,9 +35,9 @@ const DEFAULT_MTU: u32 = 1500;
 pub(super) struct Host {
     pub(super) links: Vec<Link>,
     pub(super) addresses: Vec<Address>,
-    pub(super) addresses6: Vec<Address6>,
+    pub(super) addresses6: Vec<Address<Ipv6Addr>>,
     routes: Vec<Route>,
-    pub(super) routes6: Vec<Route6>,
+    pub(super) routes6: Vec<Route<Ipv6Addr>>,
 }
 
 impl Inner {
@@ -260,10 +259,10 @@ impl Host {
         Ok(Host {
             links: route::links(socket).doing("list the interfaces")?,
             addresses: route::addresses(socket).doing("list the addresses")?,
-            addresses6: route6::addresses(socket)
+            addresses6: route::addresses(socket)
                 .doing("list the IPv6 addresses")?,
             routes: route::routes(socket).doing("list the routes")?,
-            routes6: route6::routes(socket).doing("list the IPv6 routes")?,
+            routes6: route::routes(socket).doing("list the IPv6 routes")?,
         })
     }
 

@@ -1,26 +1,27 @@
 //! Links, addresses, routes and neighbours over rtnetlink.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use super::family::{Ip, IpFamily, octets};
 use super::netlink::{
     Attributes, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Request, Socket, text,
     u32_at,
 };
-use super::{Ipv4Cidr, MacAddress};
+use super::{Ipv4Cidr, Ipv6Cidr, MacAddress};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
-pub(super) const RTM_NEWADDR: u16 = 20;
-pub(super) const RTM_DELADDR: u16 = 21;
-pub(super) const RTM_GETADDR: u16 = 22;
-pub(super) const RTM_NEWROUTE: u16 = 24;
-pub(super) const RTM_DELROUTE: u16 = 25;
-pub(super) const RTM_GETROUTE: u16 = 26;
-pub(super) const RTM_NEWNEIGH: u16 = 28;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_GETROUTE: u16 = 26;
+const RTM_NEWNEIGH: u16 = 28;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
@@ -45,23 +46,25 @@ const VETH_INFO_PEER: u16 = 1;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFF_UP: u32 = 1;
 
-pub(super) const IFA_ADDRESS: u16 = 1;
-pub(super) const IFA_LOCAL: u16 = 2;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
+const IFA_FLAGS: u16 = 8;
+const IFA_F_NODAD: u32 = 0x02;
+const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 
-pub(super) const RTA_DST: u16 = 1;
-pub(super) const RTA_OIF: u16 = 4;
-pub(super) const RTA_GATEWAY: u16 = 5;
-pub(super) const RT_TABLE_MAIN: u8 = 254;
-pub(super) const RTPROT_STATIC: u8 = 4;
-pub(super) const RTN_UNICAST: u8 = 1;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RT_TABLE_MAIN: u8 = 254;
+const RTPROT_STATIC: u8 = 4;
+const RTN_UNICAST: u8 = 1;
 const RT_SCOPE_LINK: u8 = 253;
 
-pub(super) const NDA_DST: u16 = 1;
-pub(super) const NDA_LLADDR: u16 = 2;
-pub(super) const NUD_STALE: u16 = 4;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NUD_STALE: u16 = 4;
 
-const AF_INET: u8 = 2;
 const AF_BRIDGE: u8 = 7;
 
 /// The index of `lo` in every network namespace.
@@ -83,20 +86,20 @@ pub(super) struct Link {
     pub(super) is_isolated: bool,
 }
 
-/// An IPv4 address of an interface.
+/// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Address {
+pub(super) struct Address<A = Ipv4Addr> {
     pub(super) link: u32,
-    pub(super) address: Ipv4Addr,
+    pub(super) address: A,
     pub(super) prefix_len: u8,
 }
 
 /// A unicast route of the main table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Route {
-    pub(super) destination: Ipv4Cidr,
+pub(super) struct Route<A: Ip = Ipv4Addr> {
+    pub(super) destination: A::Cidr,
     pub(super) link: Option<u32>,
-    pub(super) gateway: Option<Ipv4Addr>,
+    pub(super) gateway: Option<A>,
 }
 
 /// A pair of virtual interfaces: one on a bridge, one in a namespace.
@@ -287,103 +290,153 @@ pub(super) fn link_delete(socket: &mut Socket, name: &str) -> io::Result<()> {
     ignoring(socket.call(&request), libc::ENODEV)
 }
 
-/// All IPv4 addresses.
-pub(super) fn addresses(socket: &mut Socket) -> io::Result<Vec<Address>> {
-    let header = address_header(0, 0);
-    let request = Request::new(RTM_GETADDR, 0, &header);
+/// All addresses of a family; none where the kernel does not have it.
+pub(super) fn addresses<A: Ip>(
+    socket: &mut Socket,
+) -> io::Result<Vec<Address<A>>> {
+    let family = A::FAMILY;
+    let request = Request::new(RTM_GETADDR, 0, &address_header(family, 0, 0));
     let mut addresses = Vec::new();
     socket.dump(&request, |kind, payload| {
-        if kind == RTM_NEWADDR {
+        // A kernel without the family answers with all others.
+        if kind == RTM_NEWADDR && payload.first() == Some(&family.number()) {
             addresses.extend(parse_address(payload));
         }
     })?;
     Ok(addresses)
 }
 
-fn parse_address(payload: &[u8]) -> Option<Address> {
+fn parse_address<A: Ip>(payload: &[u8]) -> Option<Address<A>> {
     let attributes = Attributes(payload.get(8..)?);
-    let local = attributes.value(IFA_LOCAL)?;
+    // Of a point-to-point link, `IFA_ADDRESS` is the other end's.
+    let own = attributes.value(IFA_LOCAL).or(attributes.value(IFA_ADDRESS))?;
     Some(Address {
         link: u32_at(payload, 4)?,
-        address: ipv4(local)?,
+        address: A::of_octets(own)?,
         prefix_len: *payload.get(1)?,
     })
 }
 
 /// Gives an interface an address; one it has already is no failure.
-pub(super) fn address_add(
+///
+/// One of IPv6 is given without a search for others that have it: the control
+/// plane gives each out once, and a task must not wait a second for its own.
+/// It brings no route to its subnet either, so that a task's only neighbour is
+/// its gateway.
+pub(super) fn address_add<A: Ip>(
     socket: &mut Socket,
-    address: &Address,
+    address: &Address<A>,
 ) -> io::Result<()> {
     let mut request =
         address_request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, address);
-    let range = Ipv4Cidr::new(address.address, address.prefix_len);
-    if let Some(range) = range.filter(|r| r.prefix_len() < 31) {
-        request.attribute(IFA_BROADCAST, &range.broadcast().octets());
+    match address.address.into() {
+        IpAddr::V4(own) => {
+            let range = Ipv4Cidr::new(own, address.prefix_len);
+            if let Some(range) = range.filter(|r| r.prefix_len() < 31) {
+                request.attribute(IFA_BROADCAST, &range.broadcast().octets());
+            }
+        }
+        IpAddr::V6(_) => {
+            request.u32(IFA_FLAGS, IFA_F_NODAD | IFA_F_NOPREFIXROUTE);
+        }
     }
     socket.call(&request)
 }
 
 /// Takes an address from an interface.
-pub(super) fn address_delete(
+pub(super) fn address_delete<A: Ip>(
     socket: &mut Socket,
-    address: &Address,
+    address: &Address<A>,
 ) -> io::Result<()> {
     let request = address_request(RTM_DELADDR, 0, address);
     ignoring(socket.call(&request), libc::EADDRNOTAVAIL)
 }
 
-fn address_request(kind: u16, flags: u16, address: &Address) -> Request {
-    let header = address_header(address.prefix_len, address.link);
+fn address_request<A: Ip>(
+    kind: u16,
+    flags: u16,
+    address: &Address<A>,
+) -> Request {
+    let header = address_header(A::FAMILY, address.prefix_len, address.link);
     let mut request = Request::new(kind, flags, &header);
-    request
-        .attribute(IFA_LOCAL, &address.address.octets())
-        .attribute(IFA_ADDRESS, &address.address.octets());
+    let own = octets(address.address.into());
+    request.attribute(IFA_LOCAL, &own).attribute(IFA_ADDRESS, &own);
     request
 }
 
-/// The unicast routes of the main table, the default route included.
-pub(super) fn routes(socket: &mut Socket) -> io::Result<Vec<Route>> {
-    let request = Request::new(RTM_GETROUTE, 0, &route_header(0));
+/// A family's unicast routes of the main table, the default route included;
+/// none where the kernel does not have the family.
+pub(super) fn routes<A: Ip>(socket: &mut Socket) -> io::Result<Vec<Route<A>>> {
+    let family = A::FAMILY;
+    let request = Request::new(RTM_GETROUTE, 0, &route_header(family, 0));
     let mut routes = Vec::new();
     socket.dump(&request, |kind, payload| {
-        if kind == RTM_NEWROUTE {
+        if kind == RTM_NEWROUTE && payload.first() == Some(&family.number()) {
             routes.extend(parse_route(payload));
         }
     })?;
     Ok(routes)
 }
 
-fn parse_route(payload: &[u8]) -> Option<Route> {
+fn parse_route<A: Ip>(payload: &[u8]) -> Option<Route<A>> {
     let header = payload.first_chunk::<12>()?;
     if header[4] != RT_TABLE_MAIN || header[7] != RTN_UNICAST {
         return None;
     }
     let attributes = Attributes(&payload[12..]);
     let address = match attributes.value(RTA_DST) {
-        Some(bytes) => ipv4(bytes)?,
-        None => Ipv4Addr::UNSPECIFIED,
+        Some(bytes) => A::of_octets(bytes)?,
+        None => A::UNSPECIFIED,
     };
     Some(Route {
-        destination: Ipv4Cidr::new(address, header[1])?,
+        destination: address.range(header[1])?,
         link: attributes.value(RTA_OIF).and_then(|v| u32_at(v, 0)),
-        gateway: attributes.value(RTA_GATEWAY).and_then(ipv4),
+        gateway: attributes.value(RTA_GATEWAY).and_then(A::of_octets),
     })
 }
 
 /// Sends everything that has no better route to `gateway`.
-pub(super) fn default_route_set(
+pub(super) fn default_route_set<A: Ip>(
     socket: &mut Socket,
-    gateway: Ipv4Addr,
+    gateway: A,
     link: u32,
 ) -> io::Result<()> {
     let mut request = Request::new(
         RTM_NEWROUTE,
         NLM_F_CREATE | NLM_F_REPLACE,
-        &route_header(RT_TABLE_MAIN),
+        &route_header(A::FAMILY, RT_TABLE_MAIN),
     );
-    request.attribute(RTA_GATEWAY, &gateway.octets()).u32(RTA_OIF, link);
+    let gateway = octets(gateway.into());
+    request.attribute(RTA_GATEWAY, &gateway).u32(RTA_OIF, link);
     socket.call(&request)
+}
+
+/// Says that an IPv6 range's addresses are neighbours on `link`.
+pub(super) fn link_route_set(
+    socket: &mut Socket,
+    range: Ipv6Cidr,
+    link: u32,
+) -> io::Result<()> {
+    let flags = NLM_F_CREATE | NLM_F_REPLACE;
+    socket.call(&link_route(RTM_NEWROUTE, flags, range, link))
+}
+
+/// Takes back what [`link_route_set`] said.
+pub(super) fn link_route_delete(
+    socket: &mut Socket,
+    range: Ipv6Cidr,
+    link: u32,
+) -> io::Result<()> {
+    let request = link_route(RTM_DELROUTE, 0, range, link);
+    ignoring(socket.call(&request), libc::ESRCH)
+}
+
+fn link_route(kind: u16, flags: u16, range: Ipv6Cidr, link: u32) -> Request {
+    let mut header = route_header(IpFamily::V6, RT_TABLE_MAIN);
+    header[1] = range.prefix_len();
+    let mut request = Request::new(kind, flags, &header);
+    request.attribute(RTA_DST, &range.network().octets()).u32(RTA_OIF, link);
+    request
 }
 
 /// Says that `address` is a neighbour on `link`; one that another link has is
@@ -393,7 +446,7 @@ pub(super) fn link_route_add(
     address: Ipv4Addr,
     link: u32,
 ) -> io::Result<()> {
-    let mut header = route_header(RT_TABLE_MAIN);
+    let mut header = route_header(IpFamily::V4, RT_TABLE_MAIN);
     header[1] = 32;
     header[6] = RT_SCOPE_LINK;
     let mut request =
@@ -409,16 +462,16 @@ pub(super) fn link_route_add(
 pub(super) fn neighbour_set(
     socket: &mut Socket,
     link: u32,
-    address: Ipv4Addr,
+    address: IpAddr,
     mac: MacAddress,
 ) -> io::Result<()> {
-    let mut header = vec![AF_INET, 0, 0, 0];
+    let mut header = vec![IpFamily::of(address).number(), 0, 0, 0];
     header.extend_from_slice(&link.to_ne_bytes());
     header.extend_from_slice(&NUD_STALE.to_ne_bytes());
     header.extend_from_slice(&[0, RTN_UNICAST]);
     let mut request =
         Request::new(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &header);
-    request.attribute(NDA_DST, &address.octets()).attribute(NDA_LLADDR, &mac.0);
+    request.attribute(NDA_DST, &octets(address)).attribute(NDA_LLADDR, &mac.0);
     socket.call(&request)
 }
 
@@ -445,16 +498,13 @@ fn link_header(index: u32, flags: u32, change: u32) -> [u8; 16] {
 }
 
 /// struct ifaddrmsg
-fn address_header(prefix_len: u8, link: u32) -> [u8; 8] {
+fn address_header(family: IpFamily, prefix_len: u8, link: u32) -> [u8; 8] {
     let [a, b, c, d] = link.to_ne_bytes();
-    [AF_INET, prefix_len, 0, 0, a, b, c, d]
+    [family.number(), prefix_len, 0, 0, a, b, c, d]
 }
 
 /// struct rtmsg
-fn route_header(table: u8) -> [u8; 12] {
-    [AF_INET, 0, 0, 0, table, RTPROT_STATIC, 0, RTN_UNICAST, 0, 0, 0, 0]
-}
-
-fn ipv4(bytes: &[u8]) -> Option<Ipv4Addr> {
-    bytes.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets))
+fn route_header(family: IpFamily, table: u8) -> [u8; 12] {
+    let family = family.number();
+    [family, 0, 0, 0, table, RTPROT_STATIC, 0, RTN_UNICAST, 0, 0, 0, 0]
 }

@@ -224,6 +224,14 @@ fn has_unchanged_egress(group: &SecurityGroupRow) -> bool {
     egress.len() == 1 && egress.iter().all(|rule| rule.spec == new)
 }
 
+fn in_use(block: &Ipv6Block) -> ApiError {
+    let message = format!(
+        "The CIDR block '{}' has dependencies and cannot be disassociated.",
+        block.cidr
+    );
+    error("DependencyViolation", message)
+}
+
 pub(super) async fn disassociate_vpc_cidr_block(
     cx: &Context,
     scope: &Scope,
@@ -261,14 +269,7 @@ pub(super) async fn disassociate_vpc_cidr_block(
             .by_index::<SubnetRow>(SubnetRow::BY_VPC, &key)
             .any(|subnet| subnet.ipv6.is_some());
         if is_used {
-            return Err(error(
-                "DependencyViolation",
-                format!(
-                    "The CIDR block '{}' has dependencies and cannot be \
-                     disassociated.",
-                    block.cidr
-                ),
-            ));
+            return Err(in_use(&block));
         }
         tx.put(vpc.clone());
         Ok((vpc, block))
@@ -347,14 +348,7 @@ pub(super) async fn disassociate_subnet_cidr_block(
             .by_index::<EniRow>(EniRow::BY_SUBNET, &key)
             .any(|interface| interface.ipv6.is_some());
         if is_used {
-            return Err(error(
-                "DependencyViolation",
-                format!(
-                    "The CIDR block '{}' has dependencies and cannot be \
-                     disassociated.",
-                    block.cidr
-                ),
-            ));
+            return Err(in_use(&block));
         }
         subnet.assign_ipv6 = false;
         tx.put(subnet.clone());

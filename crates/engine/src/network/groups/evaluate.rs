@@ -45,8 +45,9 @@ impl Firewall {
     }
 
     /// Whether AWS would not track a connection: a rule lets everybody in (or
-    /// out) for it, and another all answers back, both in its family. Such a one is interrupted
-    /// when the rules go; a tracked one is not. ICMP is always tracked.
+    /// out) for it, and another all answers back, both in its family. Such a
+    /// one is interrupted when the rules go; a tracked one is not. ICMP is
+    /// always tracked.
     /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html>
     pub(super) fn is_untracked(
         &self,

@@ -190,8 +190,9 @@ impl Inner {
         // Held throughout: changes reach the kernel in their order.
         let mut groups = groups.lock();
         let name = &self.config.name;
+        let resolvers = self.resolvers();
         for family in self.families() {
-            let layout = Layout::of(&wanted, &self.resolvers(), *family);
+            let layout = Layout::of(&wanted, &resolvers, *family);
             let before = groups.layouts.get(family);
             install(&mut netfilter, name, before, &layout)
                 .doing("set the security groups' rules")?;
@@ -211,6 +212,7 @@ impl Inner {
         let Some(groups) = &self.groups else { return Ok(()) };
         let mut groups = groups.lock();
         let name = &self.config.name;
+        let resolvers = self.resolvers();
         for family in self.families() {
             let tables = nft::table_names(netfilter, family.number())
                 .doing("list the nftables tables")?;
@@ -219,7 +221,6 @@ impl Inner {
             if is_there && known.is_none() {
                 continue;
             }
-            let resolvers = self.resolvers();
             let layout = Layout::of(&groups.firewall, &resolvers, *family);
             let before = known.filter(|_| is_there);
             if before == Some(&layout) {

@@ -15,7 +15,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use nix::sched::{CloneFlags, unshare};
 
@@ -408,7 +408,7 @@ fn interface(
 
 /// The interface of the host's default route.
 fn default_link(socket: &mut Socket) -> Result<Option<u32>, NetworkStepError> {
-    let routes = route::routes(socket).doing("list the routes")?;
+    let routes = route::routes::<Ipv4Addr>(socket).doing("list the routes")?;
     let mut ways = routes.iter().filter(|r| r.destination.prefix_len() == 0);
     Ok(ways.find_map(|route| route.link))
 }

@@ -76,13 +76,9 @@ impl World {
                 let link = route::link(&mut socket, link).unwrap().unwrap();
                 let address = ip6(address);
                 let range = Ipv6Cidr::new(address, 64).unwrap();
-                let own = route6::Address6 {
-                    link: link.index,
-                    address,
-                    prefix_len: 64,
-                };
-                route6::address_add(&mut socket, &own).unwrap();
-                route6::link_route_set(&mut socket, range, link.index).unwrap();
+                let own = Address { link: link.index, address, prefix_len: 64 };
+                route::address_add(&mut socket, &own).unwrap();
+                route::link_route_set(&mut socket, range, link.index).unwrap();
             }
         };
         self.at(&self.host(), give("wan", "2001:db8::1"));
@@ -139,7 +135,7 @@ fn a_task_has_no_address_but_those_it_was_given() {
         let task = world.dual_task(&network, 'a', 10);
         let all = || {
             let mut socket = Socket::open(Family::Route).unwrap();
-            let addresses = route6::addresses(&mut socket).unwrap();
+            let addresses = route::addresses::<Ipv6Addr>(&mut socket).unwrap();
             addresses.iter().map(|it| it.address).collect::<Vec<_>>()
         };
         let found = world.at(&task.place, all);
@@ -370,8 +366,7 @@ fn the_host_obeys_and_the_world_is_reached_under_its_address() {
             let mut socket = Socket::open(Family::Route).unwrap();
             let link = route::link(&mut socket, "eth0").unwrap().unwrap();
             let gateway = ip6("2001:db8::1");
-            route6::default_route_set(&mut socket, gateway, link.index)
-                .unwrap();
+            route::default_route_set(&mut socket, gateway, link.index).unwrap();
         });
         world.silent(&outside, (task.ip, 80));
         world.remove_outside(outside);
@@ -448,7 +443,7 @@ fn ipv6_is_kept_through_a_restart_and_put_back_after_a_flush() {
         let has_gateway = || {
             world.wait(network.reassert()).unwrap();
             let mut socket = Socket::open(Family::Route).unwrap();
-            let addresses = route6::addresses(&mut socket).unwrap();
+            let addresses = route::addresses::<Ipv6Addr>(&mut socket).unwrap();
             addresses.iter().any(|it| it.address == ip6("fd12::1"))
         };
         world.soon(|| !has_gateway(), "the range is gone");

@@ -81,7 +81,7 @@ fn half_made_attachments_are_mended() {
         // Killed between the interface and its address.
         world.at(&task, || {
             let mut inside = Socket::open(Family::Route).unwrap();
-            let all = route::addresses(&mut inside).unwrap();
+            let all = route::addresses::<Ipv4Addr>(&mut inside).unwrap();
             for address in all {
                 route::address_delete(&mut inside, &address).unwrap();
             }

@@ -483,7 +483,7 @@ fn subnets_come_and_go_while_tasks_run() {
         let gateway = || {
             let mut socket = Socket::open(Family::Route).unwrap();
             world.wait(network.reassert()).unwrap();
-            let addresses = route::addresses(&mut socket).unwrap();
+            let addresses = route::addresses::<Ipv4Addr>(&mut socket).unwrap();
             addresses.iter().any(|a| a.address == addr("10.20.0.1"))
         };
         world.soon(|| !gateway(), "the subnet is gone");

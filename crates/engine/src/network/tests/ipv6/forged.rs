@@ -85,8 +85,7 @@ fn nobody_uses_anothers_ipv6_address() {
             let mut socket = Socket::open(Family::Route).unwrap();
             let link = route::link(&mut socket, "eth0").unwrap().unwrap();
             let gateway = ip6("2001:db8::1");
-            route6::default_route_set(&mut socket, gateway, link.index)
-                .unwrap();
+            route::default_route_set(&mut socket, gateway, link.index).unwrap();
         });
         assert!(!spoofed_arrives(world, &outside, &web, trusted.ip));
         world.remove_outside(outside);
@@ -170,19 +169,16 @@ fn addresses_of_the_link_lead_nowhere() {
             let mut socket = Socket::open(Family::Route).unwrap();
             let link = route::link(&mut socket, "eth0").unwrap().unwrap();
             let index = link.index;
-            let link_local = |address| route6::Address6 {
-                link: index,
-                address,
-                prefix_len: 64,
-            };
-            route6::address_add(&mut socket, &link_local(own)).unwrap();
+            let link_local =
+                |address| Address { link: index, address, prefix_len: 64 };
+            route::address_add(&mut socket, &link_local(own)).unwrap();
             let range = Ipv6Cidr::new(own, 64).unwrap();
-            route6::link_route_set(&mut socket, range, index).unwrap();
+            route::link_route_set(&mut socket, range, index).unwrap();
             // And one of the subnet, as if it were its own.
             let stolen = link_local(ip6("fd12::99"));
-            route6::address_add(&mut socket, &stolen).unwrap();
+            route::address_add(&mut socket, &stolen).unwrap();
             let range = Ipv6Cidr::new(ip6("fd12::"), 64).unwrap();
-            route6::link_route_set(&mut socket, range, index).unwrap();
+            route::link_route_set(&mut socket, range, index).unwrap();
             index
         });
         let asks = |place: &Place, to: Ipv6Addr, scope: u32| {
@@ -207,7 +203,7 @@ fn addresses_of_the_link_lead_nowhere() {
             let mut socket = Socket::open(Family::Route).unwrap();
             let link = route::link(&mut socket, "eth0").unwrap().unwrap();
             let range = Ipv6Cidr::new(own, 64).unwrap();
-            route6::link_route_set(&mut socket, range, link.index).unwrap();
+            route::link_route_set(&mut socket, range, link.index).unwrap();
         });
         for to in ["fe80::1", "ff02::1", "ff02::2"] {
             assert!(!asks(&dual.place, ip6(to), index), "{to}");

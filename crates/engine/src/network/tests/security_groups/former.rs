@@ -53,3 +53,30 @@ fn the_next_holder_of_an_address_gets_no_connections_with_it() {
         world.close(network);
     });
 }
+
+#[test]
+fn an_interface_in_the_making_is_not_taken_for_gone() {
+    in_world(|world| {
+        let network = world.open_guarded();
+        let shared = eni('a', 10);
+        for round in 0..10 {
+            // An address that comes round again has the kernel asked, while
+            // another's interface is not there yet.
+            let id = format!("again-{round}");
+            let again = TaskEni { task_id: id.clone(), ..shared.clone() };
+            let first = eni('b', 20 + round);
+            world.wait(async {
+                let (first, again) = tokio::join!(
+                    network.attach_task(&first),
+                    network.attach_task(&again),
+                );
+                first.and(again).unwrap();
+            });
+            let former = network.inner.former.lock();
+            assert!(former.knows(first.ip.into()), "round {round}");
+            drop(former);
+            world.wait(network.detach_task(&id)).unwrap();
+        }
+        world.close(network);
+    });
+}
